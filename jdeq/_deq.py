@@ -1,0 +1,121 @@
+"""`deq`, the entry point."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ._info import SolverInfo
+from ._problem import Problem
+from ._report import warn_of_failures
+from ._space import PyTree
+from .gradients.base import Backward
+from .gradients.registry import resolve_backward
+from .solvers.base import Solver, check_int
+from .solvers.registry import resolve_solver
+
+
+def deq(
+    f: Callable[[PyTree], PyTree],
+    z0: PyTree,
+    *,
+    solver: str | Solver = "fixed_point_iter",
+    backward: str | Backward = "ift",
+    batch_dims: int = 1,
+    n_states: int = 1,
+    indexing: Sequence[int] | None = None,
+    max_iter: int | Array | None = None,
+    on_failure: Literal["ignore", "warn"] = "ignore",
+    **solver_options: Any,
+) -> tuple[PyTree, SolverInfo]:
+    """The fixed point `z* = f(z*)`, with a gradient that does not depend on how it was found.
+
+    Gradients reach everything `f` closes over: arrays, pytrees, modules. Works under `jit`,
+    `grad`, `vmap`, `scan`, `shard_map`, in any mix. Call it inside `jit`: outside, every call
+    compiles its loop anew.
+
+    Args:
+        f: the equilibrium function; keeps structure, shapes and dtypes of its argument, and
+            treats the samples of a batch independently.
+        z0: start state, a pytree of floating arrays. Their first `batch_dims` axes count
+            independent problems: with the default 1, a vector `(D,)` is D *scalar* problems.
+            For one problem of D unknowns pass `batch_dims=0`, or a state `(1, D)`.
+        solver: `"fixed_point_iter"`, `"simple_fixed_point_iter"`, `"anderson"`, `"broyden"`, a
+            registered name, or an object such as `jdeq.Broyden(max_iter=30, tol=1e-4)`.
+        backward: `"ift"`, `"phantom"`, `"jfb"`, `"unroll"`, a registered name, or an object such
+            as `jdeq.PhantomGrad(steps=5, tau=0.8)`.
+        batch_dims: how many leading axes are independent samples.
+        n_states: return this many states of the solve in `info.states`, evenly spread over the
+            iterations and ending with `z*`; each carries gradients.
+        indexing: the iterations at which to sample states instead, at most `max_iter`.
+        max_iter: an int is an option of a solver given by name. An integer *array*, traced or
+            not, stops any solver there at run time (at most at its own `max_iter`), so a random
+            number of iterations does not recompile.
+        on_failure: `"warn"` prints a line when samples did not converge, also under `jit`.
+        **solver_options: options of a solver given by name: `tol=1e-4`, `stop_mode="abs"`, ...
+
+    Returns:
+        `z*`, like `z0`: the state with the lowest residual met. And a `jdeq.SolverInfo`, whose
+        `status` tells of every sample whether, and why not, it converged: nothing is raised for
+        that.
+
+    Raises:
+        TypeError: an unknown option; an integer leaf; `f` changes structure, shape or dtype.
+        ValueError: an unknown name; a value out of range; too few axes for `batch_dims`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jdeq
+        >>> w, x = 0.1 * jnp.ones((3, 3)), jnp.ones((5, 3))
+        >>> def loss(w):
+        ...     z, info = jdeq.deq(lambda z: jnp.tanh(z @ w + x), jnp.zeros((5, 3)))
+        ...     return z.sum()
+        >>> jax.jit(jax.grad(loss))(w).shape
+        (3, 3)
+    """
+    limit = None
+    if isinstance(max_iter, jax.Array) and jnp.issubdtype(max_iter.dtype, jnp.integer):
+        limit = max_iter
+    elif max_iter is not None:
+        solver_options["max_iter"] = max_iter
+    if on_failure not in ("ignore", "warn"):
+        raise ValueError(f"on_failure must be 'ignore' or 'warn', got {on_failure!r}")
+    forward = resolve_solver(solver, solver_options)
+    differentiate = resolve_backward(backward)
+    problem = Problem.build(
+        f,
+        z0,
+        forward,
+        batch_dims=batch_dims,
+        limit=limit,
+        indexing=_schedule(forward.max_iter, n_states, indexing),
+    )
+    solution = differentiate(problem)
+    sampled = n_states > 1 or indexing is not None
+    states = (*solution.states, solution.z) if sampled else ()
+    info = problem.info(solution)._replace(states=states)
+    if on_failure == "warn":
+        warn_of_failures("forward", info)
+    return solution.z, info
+
+
+def _schedule(
+    max_iter: int, n_states: int, indexing: Sequence[int] | None
+) -> tuple[int, ...]:
+    """The iterations, before the last, at which states are sampled."""
+    check_int("n_states", n_states, low=1)
+    if indexing is None:
+        if n_states > max(1, max_iter):
+            raise ValueError(f"n_states={n_states} needs max_iter >= {n_states}, got {max_iter}")
+        gap = max_iter // n_states
+        return tuple(max_iter - i * gap for i in range(n_states - 1, 0, -1))
+    if n_states != 1:
+        raise ValueError("pass n_states or indexing, not both")
+    for i in indexing:
+        check_int("indexing", i, low=1)
+        if i > max_iter:
+            raise ValueError(f"indexing asks for iteration {i}, beyond max_iter={max_iter}")
+    if any(a >= b for a, b in zip(indexing, indexing[1:], strict=False)):
+        raise ValueError(f"indexing must ascend, got {tuple(indexing)}")
+    return tuple(i for i in indexing if i < max_iter)

@@ -1,0 +1,81 @@
+"""What a solve says of itself."""
+
+import enum
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import Array
+
+
+class Status(enum.IntEnum):
+    """Why a sample stopped; held in arrays as int32, so it survives `jit` and `vmap`.
+
+    `advice` says in a sentence what to try.
+    """
+
+    CONVERGED = 0
+    MAX_ITER = 1
+    STALLED = 2
+    NONFINITE = 3
+
+    @property
+    def advice(self) -> str:
+        return _ADVICE[self]
+
+
+_ADVICE = {
+    Status.CONVERGED: "the residual is below tol",
+    Status.MAX_ITER: "ran out of iterations: raise max_iter, damp with tau, or take another solver",
+    Status.STALLED: "no more progress: tol may be below what the dtype resolves, or f may not "
+    "contract; damp with tau, normalise the weights, or take another solver",
+    Status.NONFINITE: "f made NaN or infinity: the last good state was kept; look at the inputs, "
+    "damp with tau, or normalise the weights",
+}
+
+
+class SolverInfo(NamedTuple):
+    """What `deq` says of a solve; batch shape `(B,)`, or `()` with `batch_dims=0`.
+
+    Everything is measured at the state that was returned.
+
+    Attributes:
+        abs_residual: `(B,)` float32 or float64, `||f(z) - z||` over all leaves.
+        rel_residual: `(B,)`, the same divided by `||f(z)|| + 1e-9`.
+        steps: `(B,)` int32, the iteration at which the returned state was found.
+        nfe: `()` int32, evaluations of `f` that the forward solve took, for the whole batch.
+        status: `(B,)` int32, a `Status`.
+        abs_trace, rel_trace: `(B, max_iter)`, the residual after each iteration; NaN once the
+            sample had stopped.
+        states: the sampled states, oldest first, ending with the returned one; `()` unless
+            `n_states` or `indexing` asked for them.
+    """
+
+    abs_residual: Array
+    rel_residual: Array
+    steps: Array
+    nfe: Array
+    status: Array
+    abs_trace: Array
+    rel_trace: Array
+    states: tuple[Any, ...] = ()
+
+    @property
+    def converged(self) -> Array:
+        """`(B,)` bool."""
+        return self.status == Status.CONVERGED
+
+    def __repr__(self) -> str:
+        if isinstance(self.status, jax.core.Tracer):
+            return f"SolverInfo(<traced>, batch shape {self.status.shape})"
+        status, steps = np.atleast_1d(self.status), np.atleast_1d(self.steps)
+        if status.size == 0:
+            return "SolverInfo(<empty batch>)"
+        counts = ", ".join(
+            f"{np.sum(status == s)} {s.name}" for s in Status if np.any(status == s)
+        )
+        return (
+            f"SolverInfo({counts}; steps {steps.min()}..{steps.max()}, nfe {np.max(self.nfe)}, "
+            f"worst residual {np.max(self.abs_residual):.1e} absolute, "
+            f"{np.max(self.rel_residual):.1e} relative)"
+        )

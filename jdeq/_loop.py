@@ -1,0 +1,168 @@
+"""The one iteration loop: evaluate, measure, keep the best, decide who stops, step."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from ._info import Status
+from ._space import PyTree, Space, accumulator
+
+if TYPE_CHECKING:
+    from .solvers.base import IterativeSolver
+
+REL_EPS = 1e-9  # in the denominator of the relative residual: z* may be 0
+FLOOR, FLOOR_WAIT = 16, 8  # residuals below FLOOR ulp, not improved for FLOOR_WAIT iterations
+
+
+class Solution(NamedTuple):
+    """A solve's outcome, everything per sample.
+
+    `z` is the returned state, `states` the sampled ones; `abs_residual`, `rel_residual`,
+    `steps`, `status` as in `SolverInfo`; `evals` (*batch,) int32 counts the evaluations of `f`
+    until the sample stopped; the traces are `(*batch, max_iter)`.
+    """
+
+    z: PyTree
+    abs_residual: Array
+    rel_residual: Array
+    steps: Array
+    evals: Array
+    status: Array
+    abs_trace: Array
+    rel_trace: Array
+    states: tuple[PyTree, ...]
+
+
+class Residual(NamedTuple):
+    """Norms of `f(z) - z` per sample, and whether they (hence `f(z)`) are finite."""
+
+    abs: Array
+    rel: Array
+    finite: Array
+
+
+def measure(space: Space, z: PyTree, fz: PyTree) -> Residual:
+    """The residual of `z`, in float32 at least; no gradient flows through it."""
+
+    def difference(a: Array, b: Array) -> Array:
+        wide = accumulator(a)
+        return b.astype(wide) - a.astype(wide)
+
+    z, fz = lax.stop_gradient((z, fz))
+    absolute = space.norm(jax.tree.map(difference, z, fz))
+    size = space.norm(fz)
+    return Residual(
+        absolute, absolute / (size + REL_EPS), jnp.isfinite(absolute) & jnp.isfinite(size)
+    )
+
+
+class _Carry(NamedTuple):
+    k: Array  # () int32: iterations made, z is z_k
+    z: PyTree
+    solver: Any
+    best: Solution
+
+
+def iterate(
+    solver: "IterativeSolver",
+    f: Callable[[PyTree], PyTree],
+    z0: PyTree,
+    *,
+    space: Space,
+    limit: Array,
+    indexing: tuple[int, ...] = (),
+    loop: Literal["while", "scan", "checkpointed scan"] = "while",
+) -> Solution:
+    """Runs `solver` until every sample has stopped.
+
+    Pass k evaluates `f(z_k)`, so a solve of N iterations takes N + 1 evaluations and every state
+    that may be returned has been measured. A sample stops when it converges, breaks, stalls or
+    has made `limit` iterations (an int32 array that broadcasts to the batch shape, at most
+    `solver.max_iter`); from then on its entries do not change by a bit.
+
+    Args:
+        loop: `"while"` stops with the last sample; the scans always make all the passes, which
+            lets reverse mode through (`"checkpointed scan"` keeps only each pass's start).
+    """
+    tol = solver.tolerance(*jax.tree.leaves(z0))
+    floor = FLOOR * max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(z0))
+
+    def running(c: _Carry) -> Array:
+        return (c.best.status == Status.MAX_ITER) & (c.k <= limit)
+
+    def one_pass(c: _Carry) -> _Carry:
+        best, active = c.best, running(c)
+        fz = f(c.z)
+        residual = measure(space, c.z, fz)
+        now, record = (
+            (residual.abs, best.abs_residual)
+            if solver.stop_mode == "abs"
+            else (residual.rel, best.rel_residual)
+        )
+        take = active & residual.finite & (solver.return_final | (now < record))
+        steps = jnp.where(take, c.k, best.steps)
+        stalled = (jnp.where(take, residual.rel, best.rel_residual) < floor) & (
+            c.k - steps >= FLOOR_WAIT
+        )
+        status = jnp.where(stalled, Status.STALLED, Status.MAX_ITER)
+        status = jnp.where(now < tol, Status.CONVERGED, status)
+        status = jnp.where(residual.finite, status, Status.NONFINITE)
+
+        def record_trace(trace: Array, value: Array) -> Array:
+            value = jnp.where(active, value, jnp.nan)
+            return lax.dynamic_update_index_in_dim(trace, value, c.k, trace.ndim - 1)
+
+        z_best = space.where(take, c.z, best.z)
+        best = Solution(
+            z=z_best,
+            abs_residual=jnp.where(take, residual.abs, best.abs_residual),
+            rel_residual=jnp.where(take, residual.rel, best.rel_residual),
+            steps=steps,
+            evals=best.evals + active.astype(jnp.int32),
+            status=jnp.where(active, status, best.status).astype(jnp.int32),
+            abs_trace=record_trace(best.abs_trace, residual.abs),
+            rel_trace=record_trace(best.rel_trace, residual.rel),
+            states=tuple(
+                space.where(take & (c.k <= i), c.z, s)
+                for i, s in zip(indexing, best.states, strict=True)
+            ),
+        )
+        z_next, state = solver.step(space, c.k, c.z, fz, c.solver)
+        moving = best.status == Status.MAX_ITER
+        return _Carry(c.k + 1, space.where(moving, z_next, c.z), state, best)
+
+    start = _Carry(
+        jnp.zeros((), jnp.int32), z0, solver.init(space, z0), _start(space, z0, solver, indexing)
+    )
+    if loop == "while":
+        end = lax.while_loop(lambda c: jnp.any(running(c)), one_pass, start)
+    else:
+        body = jax.checkpoint(one_pass) if loop == "checkpointed scan" else one_pass
+        end, _ = lax.scan(
+            lambda c, _: (body(c), None), start, None, length=solver.max_iter + 1
+        )
+    best: Solution = end.best
+    return best._replace(abs_trace=best.abs_trace[..., 1:], rel_trace=best.rel_trace[..., 1:])
+
+
+def _start(
+    space: Space, z0: PyTree, solver: "IterativeSolver", indexing: tuple[int, ...]
+) -> Solution:
+    """Nothing measured yet; buffers derive from `z0`, so that sharding and vma follow it."""
+    zero = jnp.zeros_like(space.dot(z0, z0))
+    inf, count = zero + jnp.inf, zero.astype(jnp.int32)
+    trace = jnp.broadcast_to(jnp.nan * inf[..., None], (*inf.shape, solver.max_iter + 1))
+    return Solution(
+        z=z0,
+        abs_residual=inf,
+        rel_residual=inf,
+        steps=count,
+        evals=count,
+        status=count + Status.MAX_ITER,
+        abs_trace=trace,
+        rel_trace=trace,
+        states=(z0,) * len(indexing),
+    )

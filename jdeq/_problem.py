@@ -1,0 +1,163 @@
+"""A fixed point problem, ready to be solved and differentiated."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ._info import SolverInfo, Status
+from ._loop import Solution, measure
+from ._space import PyTree, Space
+from ._trace import Pure, check_state, trace
+from .solvers.base import Solver
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """`z = pure(consts, z)` with its start, its solver and what to report.
+
+    Attributes:
+        pure: `f` with everything it closed over as its first argument.
+        consts: those values.
+        z0: start state.
+        limit: int32 `(1,) * batch_dims`: most iterations, at most `solver.max_iter`.
+        solver: the forward solver.
+        space: the algebra for states like `z0`.
+        indexing: iterations at which states are sampled.
+    """
+
+    pure: Pure
+    consts: list[Any]
+    z0: PyTree
+    limit: Array
+    solver: Solver
+    space: Space
+    indexing: tuple[int, ...] = ()
+
+    @classmethod
+    def build(
+        cls,
+        f: Callable[[PyTree], PyTree],
+        z0: PyTree,
+        solver: Solver,
+        *,
+        batch_dims: int,
+        limit: Array | None = None,
+        indexing: tuple[int, ...] = (),
+    ) -> "Problem":
+        """Traces and checks `f` and `z0`; raises as `check_state` and `trace` do."""
+        z0 = check_state(z0, batch_dims)
+        pure, consts, z0 = trace(f, z0)
+        bound = jnp.asarray(solver.max_iter, jnp.int32)
+        limit = bound if limit is None else jnp.minimum(limit, bound).astype(jnp.int32)
+        limit = limit.reshape((1,) * batch_dims)
+        return cls(pure, consts, z0, limit, solver, Space(batch_dims), indexing)
+
+    def f(self, z: PyTree) -> PyTree:
+        return self.pure(self.consts, z)
+
+    def solve(self, consts: list[Any], z0: PyTree, limit: Array) -> Solution:
+        """Solves without a derivative rule; `jax.vmap` of it is one batched solve."""
+        return _solve(self.pure, self.solver, self.space, self.indexing)(consts, z0, limit)
+
+    def unroll(self, loop: Literal["scan", "checkpointed scan"]) -> Solution:
+        """Solves by a fixed number of passes that autodiff can go through."""
+        return self.solver.solve(
+            self.f,
+            self.z0,
+            space=self.space,
+            limit=self.limit,
+            indexing=self.indexing,
+            loop=loop,
+        )
+
+    def solve_detached(self) -> Solution:
+        """Solves; the outcome has zero derivative, in forward and reverse mode."""
+
+        @jax.custom_jvp
+        def detached(consts, z0, limit):
+            return self.solve(consts, z0, limit)
+
+        @detached.defjvp
+        def detached_jvp(primals, _):
+            solution = detached(*primals)
+            return solution, zero_tangent(solution)
+
+        return detached(self.consts, self.z0, self.limit)
+
+    def remeasure(self, solution: Solution, z: PyTree) -> Solution:
+        """The solution with `z` instead, its residual measured: `f` is evaluated once.
+
+        A sample whose residual is no longer below tol is not converged, one whose residual has
+        come below is.
+        """
+        residual = measure(self.space, z, self.f(z))
+        now = residual.abs if self.solver.stop_mode == "abs" else residual.rel
+        tol = self.solver.tolerance(*jax.tree.leaves(z))
+        left = jnp.where(solution.status == Status.CONVERGED, Status.STALLED, solution.status)
+        status = jnp.where(now < tol, Status.CONVERGED, left)
+        status = jnp.where(residual.finite, status, Status.NONFINITE).astype(jnp.int32)
+        return solution._replace(
+            z=z, abs_residual=residual.abs, rel_residual=residual.rel, status=status
+        )
+
+    def info(self, solution: Solution) -> SolverInfo:
+        states = (*solution.states, solution.z) if self.indexing else ()
+        return SolverInfo(
+            abs_residual=solution.abs_residual,
+            rel_residual=solution.rel_residual,
+            steps=solution.steps,
+            nfe=jnp.max(solution.evals, initial=0),
+            status=solution.status,
+            abs_trace=solution.abs_trace,
+            rel_trace=solution.rel_trace,
+            states=states,
+        )
+
+
+def _solve(
+    pure: Pure, solver: Solver, space: Space, indexing: tuple[int, ...]
+) -> Callable[[list[Any], PyTree, Array], Solution]:
+    """The solve as a function whose `vmap` is a solve with one more batch axis."""
+
+    @jax.custom_batching.custom_vmap
+    def solve(consts, z0, limit):
+        return solver.solve(
+            lambda z: pure(consts, z),
+            z0,
+            space=space,
+            limit=limit,
+            indexing=indexing,
+            loop="while",
+        )
+
+    @solve.def_vmap
+    def solve_lanes(axis_size, batched, consts, z0, limit):
+        const_lanes, z0_lanes, limit_lanes = batched
+        axes = [0 if lanes else None for lanes in const_lanes]
+        lanes = jax.vmap(pure, in_axes=(axes, 0), axis_size=axis_size)
+        z0 = jax.tree.map(
+            lambda x, lane: x if lane else jnp.broadcast_to(x[None], (axis_size, *x.shape)),
+            z0,
+            z0_lanes,
+        )
+        limit = limit if limit_lanes else limit[None]
+        solution = _solve(lanes, solver, Space(space.batch_dims + 1), indexing)(consts, z0, limit)
+        return solution, jax.tree.map(lambda _: True, solution)
+
+    return solve
+
+
+def zero_tangent(tree: PyTree) -> PyTree:
+    """Zeros of the tangent type of each leaf: float0 for integers."""
+
+    def leaf(x: Array) -> Any:
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            return jnp.zeros_like(x)
+        return np.zeros(x.shape, jax.dtypes.float0)
+
+    return jax.tree.map(leaf, tree)

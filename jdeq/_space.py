@@ -1,0 +1,148 @@
+"""Pytrees as vectors, one vector per sample: the algebra that solvers are written in."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """Vectors are pytrees of floating arrays `(*batch, *features)`, scalars arrays `(*batch,)`.
+
+    The leading `batch_dims` axes of every leaf count the samples; a sample's vector is
+    everything at one index of them, over all leaves. Leaves are never concatenated or
+    reshaped, so their sharding survives. Sums run in float32 at least, whatever the leaves hold.
+
+    A *history* holds `size` vectors: leaves `(*batch, size, *features)`.
+    """
+
+    batch_dims: int
+
+    def batch_shape(self, x: PyTree) -> tuple[int, ...]:
+        return jax.tree.leaves(x)[0].shape[: self.batch_dims]
+
+    def dot(self, x: PyTree, y: PyTree) -> Array:
+        """<x, y> of each sample."""
+        return self._sum_leaves(jax.tree.map(lambda a, b: self._contract(a, b, 0), x, y))
+
+    def norm(self, x: PyTree) -> Array:
+        """2-norm of each sample."""
+        return jnp.sqrt(self.dot(x, x))
+
+    def add(self, x: PyTree, y: PyTree, scale: ArrayLike = 1) -> PyTree:
+        """x + scale * y, where `scale` is a number or one number per sample."""
+
+        def leaf(a: Array, b: Array) -> Array:
+            wide = accumulator(a)
+            s = self._spread(jnp.asarray(scale, wide), a)
+            return (a.astype(wide) + s * b.astype(wide)).astype(a.dtype)
+
+        return jax.tree.map(leaf, x, y)
+
+    def sub(self, x: PyTree, y: PyTree) -> PyTree:
+        """x - y."""
+        return jax.tree.map(lambda a, b: a - b, x, y)
+
+    def scale(self, x: PyTree, factor: Array) -> PyTree:
+        """factor * x, one factor per sample."""
+
+        def leaf(a: Array) -> Array:
+            wide = accumulator(a)
+            return (self._spread(factor.astype(wide), a) * a.astype(wide)).astype(a.dtype)
+
+        return jax.tree.map(leaf, x)
+
+    def where(self, mask: Array, x: PyTree, y: PyTree) -> PyTree:
+        """x for the samples where `mask` holds, y for the others."""
+        return jax.tree.map(lambda a, b: jnp.where(self._spread(mask, a), a, b), x, y)
+
+    def is_finite(self, x: PyTree) -> Array:
+        """Whether all of a sample's entries are finite."""
+        n = self.batch_dims
+        leaves = [jnp.all(jnp.isfinite(a), tuple(range(n, a.ndim))) for a in jax.tree.leaves(x)]
+        return functools.reduce(jnp.logical_and, leaves)
+
+    def history(self, x: PyTree, size: int) -> PyTree:
+        """`size` zero vectors like `x`."""
+
+        def leaf(a: Array) -> Array:
+            zeros = jnp.expand_dims(jnp.zeros_like(a), self.batch_dims)
+            shape = (*a.shape[: self.batch_dims], size, *a.shape[self.batch_dims :])
+            return jnp.broadcast_to(zeros, shape)
+
+        return jax.tree.map(leaf, x)
+
+    def write(self, history: PyTree, slot: Array, x: PyTree) -> PyTree:
+        """The history with `x` in `slot`, the same one for all samples."""
+        axis = self.batch_dims
+        return jax.tree.map(
+            lambda h, a: lax.dynamic_update_index_in_dim(h, a, slot, axis), history, x
+        )
+
+    def dots(self, history: PyTree, x: PyTree) -> Array:
+        """<h_j, x> of each vector in the history: `(*batch, size)`."""
+        return self._sum_leaves(jax.tree.map(lambda h, a: self._contract(h, a, 1), history, x))
+
+    def combine(self, history: PyTree, weights: Array) -> PyTree:
+        """sum_j weights_j h_j, with `weights` of shape `(*batch, size)`."""
+        n = self.batch_dims
+        axes = tuple(range(n))
+
+        def leaf(h: Array) -> Array:
+            wide = accumulator(h)
+            out = lax.dot_general(
+                weights.astype(wide),
+                h.astype(wide),
+                (((n,), (n,)), (axes, axes)),
+                precision=lax.Precision.HIGHEST,
+            )
+            return out.astype(h.dtype)
+
+        return jax.tree.map(leaf, history)
+
+    def _contract(self, a: Array, b: Array, history_axes: int) -> Array:
+        """Sums a * b over the feature axes; `a` has `history_axes` more axes than `b`."""
+        n = self.batch_dims
+        features_a = tuple(range(n + history_axes, a.ndim))
+        features_b = tuple(range(n, b.ndim))
+        return lax.dot_general(
+            a,
+            b,
+            ((features_a, features_b), (tuple(range(n)), tuple(range(n)))),
+            precision=lax.Precision.HIGHEST,
+            preferred_element_type=accumulator(b),
+            out_sharding=_unsharded_features(a, n, history_axes),
+        )
+
+    def _sum_leaves(self, tree: PyTree) -> Array:
+        leaves = jax.tree.leaves(tree)
+        wide = accumulator(*leaves)
+        return sum((x.astype(wide) for x in leaves[1:]), start=leaves[0].astype(wide))
+
+    def _spread(self, per_sample: Array, like: Array) -> Array:
+        """(*batch,) -> (*batch, 1, ..., 1), to broadcast against `like`; scalars pass."""
+        if per_sample.ndim == 0:
+            return per_sample
+        return lax.expand_dims(per_sample, range(self.batch_dims, like.ndim))
+
+
+def accumulator(*xs: Array) -> jnp.dtype:
+    """The dtype in which sums over `xs` run: float64 if one of them is, else float32."""
+    wide = any(x.dtype == jnp.float64 for x in xs)
+    return jnp.dtype(jnp.float64 if wide else jnp.float32)
+
+
+def _unsharded_features(a: Array, batch_dims: int, history_axes: int) -> Any:
+    """Sharding of a contraction over sharded features, which Explicit mesh axes want spelled out."""
+    sharding = jax.typeof(a).sharding
+    spec = tuple(sharding.spec)
+    if not any(s is not None for s in spec[batch_dims + history_axes :]):
+        return None
+    return jax.NamedSharding(sharding.mesh, jax.P(*spec[: batch_dims + history_axes]))

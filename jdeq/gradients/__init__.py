@@ -1,0 +1,7 @@
+"""Ways to differentiate a solve, one file each."""
+
+from .base import Backward as Backward
+from .ift import IFT as IFT
+from .jfb import JFB as JFB
+from .phantom import PhantomGrad as PhantomGrad
+from .unroll import Unroll as Unroll

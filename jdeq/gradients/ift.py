@@ -1,0 +1,151 @@
+"""Implicit function theorem: the exact gradient of the solution."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .._info import SolverInfo
+from .._loop import Solution
+from .._problem import Problem, zero_tangent
+from .._space import PyTree
+from ..solvers.base import Solver
+from ..solvers.registry import resolve_solver
+from .base import Backward
+from .linear import solve_linear
+from .phantom import PhantomGrad
+
+
+@dataclasses.dataclass(frozen=True)
+class IFT(Backward):
+    """Gradient by the implicit function theorem, by a second fixed point solve.
+
+    From `z* = f(z*, theta)`: `dl/dtheta = (df/dtheta)^T y`, where `y` solves
+    `y = v + J^T y` with `J = df/dz` at `z*` and the cotangent `v` of `z*`. Right wherever
+    `I - J` is invertible and `z*` is a solution: a large residual makes it wrong by about
+    that residual times the conditioning. The gradient with respect to `z0` is zero.
+
+    One linearisation of `f`, then a vector-Jacobian product per backward iteration; memory does
+    not depend on the forward solve. Reverse mode may be nested as often as you like.
+
+    Args:
+        solver: backward solver, by name or object.
+        tol, max_iter, stop_mode: the backward solver's, if it is given by name. Residuals are
+            taken relative to the cotangent, so the scale of the loss plays no part.
+        forward_mode: allow `jvp`, `jacfwd` and `hessian` too, by way of a linear solve that JAX
+            can transpose; a gradient then keeps the linearisation of `f` in memory from the
+            forward pass on. Without, forward mode raises an error.
+        callback: called on the host with the backward solve's `SolverInfo`, also under `jit`.
+        phantom: how sampled intermediate states (`n_states`, `indexing`) are differentiated.
+
+    Raises:
+        ValueError, TypeError: unknown solver or option.
+
+    Source: Bai et al., *Deep Equilibrium Models* (2019), thm. 1; TorchDEQ paper, eq. 3.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jdeq
+        >>> def root(a):  # z = (z + a / z) / 2
+        ...     f = lambda z: 0.5 * (z + a / z)
+        ...     return jdeq.deq(f, jnp.ones(()), batch_dims=0, backward=jdeq.IFT("broyden"))[0]
+        >>> print(f"{jax.grad(root)(4.0):.4f}")
+        0.2500
+    """
+
+    solver: str | Solver = "broyden"
+    tol: float | None = None
+    max_iter: int | None = None
+    stop_mode: Literal["rel", "abs"] | None = None
+    forward_mode: bool = False
+    callback: Callable[[SolverInfo], None] | None = None
+    phantom: PhantomGrad = PhantomGrad(steps=1)
+
+    def __post_init__(self) -> None:
+        names = ("tol", "max_iter", "stop_mode")
+        options = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+        object.__setattr__(self, "_solver", resolve_solver(self.solver, options))
+        if not isinstance(self.phantom, PhantomGrad):
+            raise TypeError(f"phantom must be a jdeq.PhantomGrad, got {self.phantom!r}")
+
+    @property
+    def backward_solver(self) -> Solver:
+        """The solver object behind `solver` and its options."""
+        return self._solver  # type: ignore[attr-defined]
+
+    def __call__(self, problem: Problem) -> Solution:
+        run = self._both_modes(problem) if self.forward_mode else self._reverse_mode(problem)
+        try:
+            solution = run(problem.consts, problem.z0, problem.limit)
+        except TypeError as error:
+            if "custom_vjp" not in str(error):
+                raise
+            raise TypeError(
+                "forward-mode differentiation (jvp, jacfwd, hessian) of an implicit solve: use "
+                "backward=jdeq.IFT(forward_mode=True), or 'phantom', 'jfb' or 'unroll'"
+            ) from error
+        states = tuple(self.phantom.steps_from(problem, z) for z in solution.states)
+        return solution._replace(states=states)
+
+    def _reverse_mode(self, problem: Problem) -> Callable[..., Solution]:
+        @jax.custom_vjp
+        def implicit(consts, z0, limit):
+            return problem.solve(consts, z0, limit)
+
+        def forward(consts, z0, limit):
+            solution = implicit(consts, z0, limit)
+            return solution, (consts, solution.z)
+
+        def backward(saved, cotangent: Solution):
+            consts, z = saved
+            _, pull_z = jax.vjp(lambda z: problem.pure(consts, z), z)
+            _, pull_consts = jax.vjp(lambda consts: problem.pure(consts, z), consts)
+            y = self._solve(lambda y: pull_z(y)[0], cotangent.z, problem, self)
+            return pull_consts(y)[0], jax.tree.map(jnp.zeros_like, z), None
+
+        implicit.defvjp(forward, backward)
+        return implicit
+
+    def _both_modes(self, problem: Problem) -> Callable[..., Solution]:
+        @jax.custom_jvp
+        def implicit(consts, z0, limit):
+            return problem.solve(consts, z0, limit)
+
+        @implicit.defjvp
+        def implicit_jvp(primals, tangents):
+            consts, z0, limit = primals
+            solution = implicit(consts, z0, limit)
+            z, pure = solution.z, problem.pure
+            _, push = jax.linearize(lambda z: pure(consts, z), z)
+            _, moved = jax.jvp(lambda consts: pure(consts, z), (consts,), (tangents[0],))
+
+            def solve(matvec, v):  # matvec(t) = t - J t
+                apply = lambda t: problem.space.sub(t, matvec(t))
+                return self._solve(apply, v, problem, Problem.solve_detached)
+
+            z_dot = lax.custom_linear_solve(
+                lambda t: problem.space.sub(t, push(t)), moved, solve, transpose_solve=solve
+            )
+            return solution, zero_tangent(solution)._replace(z=z_dot)
+
+        return implicit
+
+    def _solve(
+        self,
+        apply: Callable[[PyTree], PyTree],
+        v: PyTree,
+        problem: Problem,
+        differentiate: Callable[[Problem], Solution],
+    ) -> Any:
+        y, adjoint, solution = solve_linear(
+            apply,
+            v,
+            solver=self.backward_solver,
+            batch_dims=problem.space.batch_dims,
+            differentiate=differentiate,
+        )
+        if self.callback is not None:
+            jax.debug.callback(self.callback, adjoint.info(solution))
+        return y

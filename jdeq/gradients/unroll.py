@@ -1,0 +1,27 @@
+"""Backpropagation through the solver's own iterations."""
+
+import dataclasses
+
+from .._loop import Solution
+from .._problem import Problem
+from .base import Backward
+
+
+@dataclasses.dataclass(frozen=True)
+class Unroll(Backward):
+    """Differentiates the solver's iterations themselves, in forward or reverse mode.
+
+    Exact for the truncated computation, including the gradient with respect to `z0`. Always makes
+    `max_iter` passes: samples that have stopped go through them unchanged. Memory in reverse mode
+    grows with `max_iter` times the solver's state (history included), plus the activations of `f`:
+    of one pass with `checkpoint`, of all without.
+
+    Args:
+        checkpoint: recompute each pass on the way back instead of storing it, for about 1.5 times
+            the time.
+    """
+
+    checkpoint: bool = True
+
+    def __call__(self, problem: Problem) -> Solution:
+        return problem.unroll("checkpointed scan" if self.checkpoint else "scan")

@@ -1,0 +1,4 @@
+"""Flax NNX modules."""
+
+from .deq import DEQ as DEQ
+from .weight_norm import WeightNorm as WeightNorm

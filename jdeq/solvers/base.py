@@ -1,0 +1,107 @@
+"""What a solver is: settings, a start state, a step."""
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from jax import Array
+
+from .._loop import Solution, iterate
+from .._space import PyTree, Space
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Solver(abc.ABC):
+    """Settings that all solvers share. Frozen and hashable: equal settings are one static value.
+
+    Args:
+        max_iter: most iterations; 0 hands `z0` on, measured.
+        tol: a sample is converged when its residual is below this. None: three quarters of the
+            digits of the state's dtype, `eps ** 0.75` (6e-6 in float32, 2e-12 in float64, 3e-2
+            in bfloat16). A smaller tol than the dtype resolves ends in `Status.STALLED`.
+        stop_mode: `"rel"` compares `||f(z) - z|| / ||f(z)||` with tol, `"abs"` the numerator alone.
+    """
+
+    max_iter: int = 50
+    tol: float | None = None
+    stop_mode: Literal["rel", "abs"] = "rel"
+
+    def __post_init__(self) -> None:
+        check_int("max_iter", self.max_iter, low=0)
+        if self.tol is not None and not self.tol > 0:
+            raise ValueError(f"tol must be > 0, got {self.tol!r}")
+        if self.stop_mode not in ("rel", "abs"):
+            raise ValueError(f"stop_mode must be 'rel' or 'abs', got {self.stop_mode!r}")
+
+    def tolerance(self, *leaves: Array) -> float:
+        """`tol`, or what stands for None with states of these dtypes."""
+        if self.tol is not None:
+            return self.tol
+        return max(float(jnp.finfo(x.dtype).eps) for x in leaves) ** 0.75
+
+    @abc.abstractmethod
+    def solve(
+        self,
+        f: Callable[[PyTree], PyTree],
+        z0: PyTree,
+        *,
+        space: Space,
+        limit: Array,
+        indexing: tuple[int, ...],
+        loop: Literal["while", "scan", "checkpointed scan"],
+    ) -> Solution:
+        """Solves z = f(z). Most solvers are an `IterativeSolver` and need not write this.
+
+        Args:
+            f: maps states to states of the same structure, shapes and dtypes.
+            z0: start state.
+            space: the algebra for such states.
+            limit: int32, at most `max_iter`, broadcasts to the batch shape: stop there.
+            indexing: ascending iterations at which to sample the state.
+            loop: a `"while"` loop may stop early; the scans can be differentiated.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IterativeSolver(Solver):
+    """A solver that the common loop drives: subclasses define `init` and `step`.
+
+    The loop evaluates `f`, measures residuals, keeps each sample's best state, freezes the samples
+    that have stopped and writes traces; `step` only proposes where to go next.
+
+    Args:
+        return_final: return the last state instead of the best one.
+    """
+
+    return_final: bool = False
+
+    def init(self, space: Space, z0: PyTree) -> Any:
+        """The solver's own state: any pytree; buffers derive from `z0` to share its sharding."""
+        return ()
+
+    @abc.abstractmethod
+    def step(
+        self, space: Space, k: Array, z: PyTree, fz: PyTree, state: Any
+    ) -> tuple[PyTree, Any]:
+        """`z_{k+1}` from `z = z_k` and `fz = f(z_k)`, and the next state; `k` is () int32 from 0."""
+
+    def solve(self, f, z0, *, space, limit, indexing, loop) -> Solution:
+        return iterate(
+            self, f, z0, space=space, limit=limit, indexing=indexing, loop=loop
+        )
+
+
+def check_int(name: str, value: Any, *, low: int) -> None:
+    """Raises unless `value` is a Python integer of at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    if value < low:
+        raise ValueError(f"{name} must be >= {low}, got {value}")
+
+
+def check_tau(tau: float) -> None:
+    """Raises unless 0 < tau <= 2: beyond, no real spectrum below 1 contracts."""
+    if not 0 < tau <= 2:
+        raise ValueError(f"tau must be in (0, 2], got {tau!r}")

@@ -1,0 +1,1 @@
+"""Published equilibrium models on one trainer; see `python -m zoo --help`."""

@@ -1,0 +1,1 @@
+"""Multiscale deep equilibrium classifier (Bai, Koltun, Kolter, NeurIPS 2020)."""

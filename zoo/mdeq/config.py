@@ -1,0 +1,95 @@
+"""Sizes of a multiscale DEQ."""
+
+import dataclasses
+
+
+def _hidden(default):
+    """A field which follows from the data, so it is no command-line option."""
+    return dataclasses.field(default=default, metadata={"cli": False})
+
+
+def _option(default, text: str):
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True)
+class MDEQConfig:
+    """Sizes of an MDEQ; branch i works at 1/2^i of the resolution after the stem.
+
+    Args:
+        channels: channels C_i of each branch; its length is the number of branches.
+        head_channels: width h_i of each branch's bottleneck in the head (4 h_i come out).
+        final_channels: channels of the last convolution, before global pooling.
+        n_blocks: residual blocks of each branch.
+        n_groups: groups of the group norms (the one after fusion has half as many).
+        expansion: a residual block's inner width is `expansion * C_i`.
+        downsample_times: how many of the stem's two convolutions have stride 2.
+        n_classes: classes.
+        in_channels: channels of the input image.
+        image_size: height and width of the input image.
+
+    Raises:
+        ValueError: a setting is impossible; the text names it and its value.
+    """
+
+    channels: tuple[int, ...] = _option((24, 24), "channels of each branch")
+    head_channels: tuple[int, ...] = _option((8, 16), "bottleneck width of each head block")
+    final_channels: int = _option(200, "channels before global pooling")
+    n_blocks: tuple[int, ...] = _option((1, 1), "residual blocks of each branch")
+    n_groups: int = _option(8, "groups of the group norms")
+    expansion: int = _option(5, "inner width of a residual block, in multiples of its channels")
+    downsample_times: int = _option(0, "how many stem convolutions have stride 2 (0, 1 or 2)")
+    n_classes: int = _hidden(10)
+    in_channels: int = _hidden(3)
+    image_size: tuple[int, int] = _hidden((32, 32))
+
+    def __post_init__(self):
+        for name in ("channels", "head_channels", "n_blocks", "image_size"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON gives lists
+        n = len(self.channels)
+        if n < 1:
+            raise ValueError("channels must name at least one branch")
+        for name in ("head_channels", "n_blocks"):
+            if len(getattr(self, name)) != n:
+                raise ValueError(
+                    f"{name} must have one entry for each of the {n} channels, "
+                    f"got {getattr(self, name)}"
+                )
+        for name in ("channels", "head_channels", "n_blocks", "image_size"):
+            if any(v < 1 for v in getattr(self, name)):
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("final_channels", "expansion", "n_classes", "in_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.downsample_times not in (0, 1, 2):
+            raise ValueError(f"downsample_times must be 0, 1 or 2, got {self.downsample_times}")
+        if self.n_groups < 2:
+            raise ValueError(f"n_groups must be at least 2, got {self.n_groups}")
+        for groups in (self.n_groups, self.n_groups // 2):
+            if any(c % groups for c in self.channels):
+                raise ValueError(
+                    f"channels {self.channels} must be divisible by {groups} "
+                    f"(n_groups={self.n_groups}, half of it after the fusion)"
+                )
+        self.check_image(*self.image_size)
+
+    @property
+    def n_branches(self) -> int:
+        """How many resolutions there are."""
+        return len(self.channels)
+
+    @property
+    def has_stage0(self) -> bool:
+        """Whether a 1x1 convolution stands between stem and injection."""
+        return self.downsample_times > 0 or self.n_branches > 2
+
+    def check_image(self, height: int, width: int) -> None:
+        """Raises ValueError unless every branch halves the one above it exactly."""
+        step = 2 ** (self.n_branches - 1)
+        for side in (height, width):
+            after_stem = -(-side // 2**self.downsample_times)
+            if after_stem % step:
+                raise ValueError(
+                    f"an image side of {side} is {after_stem} after the stem, which must be "
+                    f"divisible by {step} for {self.n_branches} branches"
+                )

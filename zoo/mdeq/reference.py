@@ -1,0 +1,121 @@
+"""Reads a reference folder: sizes, weights, inputs and what the original made of them."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+from flax import nnx
+
+import jdeq
+from zoo.errors import UserError
+from zoo.mdeq.config import MDEQConfig
+from zoo.mdeq.model import MDEQ
+from zoo.mdeq.torch_names import torch_names
+from zoo.torch_import import StateDictError, import_arrays, load_arrays
+
+FILES = ("state", "effective_weights", "io", "grads_ift", "grads_phantom")
+NORM_OPTIONS = ("norm_type", "norm_no_scale", "norm_clip", "norm_clip_value", "norm_target_norm")
+
+
+class Arrays(dict[str, np.ndarray]):
+    """Named arrays of one file; a name that is not there is the user's error."""
+
+    def __init__(self, path: pathlib.Path):
+        super().__init__(load_arrays(path))
+        self.path = path
+
+    def __missing__(self, name: str):
+        raise UserError(f"{self.path}: no array named {name!r}")
+
+    def maps(self, name: str, n: int) -> tuple[np.ndarray, ...]:
+        """Feature maps `name_0` ... `name_{n-1}` from NCHW to NHWC."""
+        return tuple(self[f"{name}_{i}"].transpose(0, 2, 3, 1) for i in range(n))
+
+    def under(self, prefix: str) -> dict[str, np.ndarray]:
+        """Arrays whose name starts with `prefix`, without it."""
+        found = {k.removeprefix(prefix): v for k, v in self.items() if k.startswith(prefix)}
+        if not found:
+            raise UserError(f"{self.path}: no arrays named {prefix}...")
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """One reference folder: `files` holds the arrays, by the name of their `.npz`."""
+
+    folder: pathlib.Path
+    config: MDEQConfig
+    norm: Mapping[str, object]
+    phantom: Mapping[str, float]
+    files: Mapping[str, Arrays]
+
+    @classmethod
+    def read(cls, folder: pathlib.Path) -> "Reference":
+        """Reads everything.
+
+        Raises:
+            UserError: a file or a key is missing, or cannot be read; the text names it.
+        """
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder")
+        path = folder / "config.json"
+        try:
+            content = json.loads(path.read_text())
+            files = {name: Arrays(folder / f"{name}.npz") for name in FILES}
+            x = files["io"]["x"]
+            return cls(
+                folder=folder,
+                config=_sizes(content["upstream_config"]["MODEL"], x),
+                norm={k: content["deq_args"][k] for k in NORM_OPTIONS},
+                phantom={k: content["meta"]["phantom"][k] for k in ("grad", "tau")},
+                files=files,
+            )
+        except FileNotFoundError as e:
+            raise UserError(f"{path}: no such file") from e
+        except KeyError as e:
+            raise UserError(f"{path}: no entry {e}") from e
+        except (OSError, TypeError, ValueError) as e:
+            if isinstance(e, UserError):
+                raise
+            raise UserError(f"{path}: {e}") from e
+
+    def model(self, dtype, **deq) -> MDEQ:
+        """The reference's model and weights in `dtype`, with these DEQ options."""
+        config = jdeq.DEQConfig(**self.norm, **deq)  # pyright: ignore[reportArgumentType]
+        model = nnx.eval_shape(
+            lambda: MDEQ(self.config, config, rngs=nnx.Rngs(0), param_dtype=dtype)
+        )
+        state = self.files["state"]
+        try:
+            import_arrays(model, state, torch_names(self.config))
+        except StateDictError as e:
+            raise UserError(f"{state.path}: {e}") from e
+        return model
+
+
+def _sizes(upstream: Mapping, x: np.ndarray) -> MDEQConfig:
+    stage = upstream["EXTRA"]["FULL_STAGE"]
+    supported = {"NUM_MODULES": 1, "BLOCK": "BASIC", "FUSE_METHOD": "SUM"}
+    for name, value in supported.items():
+        if stage[name] != value:
+            raise UserError(f"{name} is {stage[name]!r}, only {value!r} is supported")
+    if stage["NUM_BRANCHES"] != len(stage["NUM_CHANNELS"]):
+        raise UserError(
+            f"NUM_BRANCHES is {stage['NUM_BRANCHES']}, but NUM_CHANNELS {stage['NUM_CHANNELS']}"
+        )
+    if x.ndim != 4:
+        raise UserError(f"array x of io.npz has {x.ndim} axes, expected 4 (NCHW)")
+    return MDEQConfig(
+        channels=stage["NUM_CHANNELS"],
+        head_channels=stage["HEAD_CHANNELS"],
+        final_channels=stage["FINAL_CHANSIZE"],
+        n_blocks=stage["NUM_BLOCKS"],
+        n_groups=upstream["NUM_GROUPS"],
+        expansion=upstream["EXPANSION_FACTOR"],
+        downsample_times=upstream["DOWNSAMPLE_TIMES"],
+        n_classes=upstream["NUM_CLASSES"],
+        in_channels=x.shape[1],
+        image_size=(x.shape[2], x.shape[3]),
+    )
