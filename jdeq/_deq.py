@@ -100,9 +100,7 @@ def deq(
     return solution.z, info
 
 
-def _schedule(
-    max_iter: int, n_states: int, indexing: Sequence[int] | None
-) -> tuple[int, ...]:
+def _schedule(max_iter: int, n_states: int, indexing: Sequence[int] | None) -> tuple[int, ...]:
     """The iterations, before the last, at which states are sampled."""
     check_int("n_states", n_states, low=1)
     if indexing is None:

@@ -71,9 +71,7 @@ class SolverInfo(NamedTuple):
         status, steps = np.atleast_1d(self.status), np.atleast_1d(self.steps)
         if status.size == 0:
             return "SolverInfo(<empty batch>)"
-        counts = ", ".join(
-            f"{np.sum(status == s)} {s.name}" for s in Status if np.any(status == s)
-        )
+        counts = ", ".join(f"{np.sum(status == s)} {s.name}" for s in Status if np.any(status == s))
         return (
             f"SolverInfo({counts}; steps {steps.min()}..{steps.max()}, nfe {np.max(self.nfe)}, "
             f"worst residual {np.max(self.abs_residual):.1e} absolute, "

@@ -141,9 +141,7 @@ def iterate(
         end = lax.while_loop(lambda c: jnp.any(running(c)), one_pass, start)
     else:
         body = jax.checkpoint(one_pass) if loop == "checkpointed scan" else one_pass
-        end, _ = lax.scan(
-            lambda c, _: (body(c), None), start, None, length=solver.max_iter + 1
-        )
+        end, _ = lax.scan(lambda c, _: (body(c), None), start, None, length=solver.max_iter + 1)
     best: Solution = end.best
     return best._replace(abs_trace=best.abs_trace[..., 1:], rel_trace=best.rel_trace[..., 1:])
 

@@ -140,7 +140,7 @@ def accumulator(*xs: Array) -> jnp.dtype:
 
 
 def _unsharded_features(a: Array, batch_dims: int, history_axes: int) -> Any:
-    """Sharding of a contraction over sharded features, which Explicit mesh axes want spelled out."""
+    """Sharding of a contraction over sharded features; Explicit mesh axes want it spelled out."""
     sharding = jax.typeof(a).sharding
     spec = tuple(sharding.spec)
     if not any(s is not None for s in spec[batch_dims + history_axes :]):

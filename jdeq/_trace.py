@@ -84,9 +84,7 @@ def _check_output(z0: PyTree, out: PyTree) -> None:
     want, got = jax.tree.structure(z0), jax.tree.structure(out)
     if want != got:
         raise TypeError(f"f must return the structure of z0, {want}, but returned {got}")
-    pairs = zip(
-        jax.tree_util.tree_leaves_with_path(z0), jax.tree.leaves(out), strict=True
-    )
+    pairs = zip(jax.tree_util.tree_leaves_with_path(z0), jax.tree.leaves(out), strict=True)
     for (path, a), b in pairs:
         if (a.shape, a.dtype) != (b.shape, b.dtype):
             raise TypeError(

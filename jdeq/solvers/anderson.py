@@ -90,34 +90,37 @@ class Anderson(IterativeSolver):
 
         size = self.m - 1
         slot = (k - 1) % size
-        newest_first = (slot - jnp.arange(size)) % size  # its own inverse
+        age = jnp.arange(size, dtype=k.dtype)
+        newest_first = (slot - age) % size  # its own inverse
         moves = space.write(state.moves, slot, move)
         changes = space.write(state.changes, slot, change)
         gram = _grow(state.gram, space.dots(changes, change)[..., newest_first])
         rhs = space.dots(changes, g)[..., newest_first]
 
-        gamma = self._weights(gram, rhs, jnp.arange(size) < k)[..., newest_first]
+        gamma = self._weights(gram, rhs, jnp.minimum(k, size))[..., newest_first]
         z_next = space.sub(plain, space.combine(moves, gamma))
         return z_next, AndersonState(moves, changes, gram, z, g)
 
     def _weights(self, gram: Array, rhs: Array, filled: Array) -> Array:
-        """gamma = argmin |g - sum_j gamma_j change_j|, regularised; newest first."""
-        size = rhs.shape[-1]
-        eps = float(jnp.finfo(rhs.dtype).eps)
-        gram = jnp.where(filled & filled[:, None], gram, 0)
-        rhs = jnp.where(filled, rhs, 0)
-        if self.lam_mode == "absolute":
-            # |a|^2 in terms of gamma: a = (1 - gamma_0, gamma_0 - gamma_1, ...)
-            lam = 1e-4 if self.lam is None else self.lam
-            square = 2 * jnp.eye(size) - jnp.eye(size, k=1) - jnp.eye(size, k=-1)
-            gram = gram + jnp.where(filled & filled[:, None], lam * square.astype(gram.dtype), 0)
-            rhs = rhs + jnp.where(filled & (jnp.arange(size) == 0), lam, 0).astype(rhs.dtype)
-            ridge = 0.0
-        else:
+        """gamma = argmin |g - sum_j gamma_j change_j|, regularised; of the `filled` newest."""
+        size, dtype = rhs.shape[-1], rhs.dtype
+        eps = float(jnp.finfo(dtype).eps)
+        row = lax.broadcasted_iota(filled.dtype, gram.shape, gram.ndim - 2)
+        column = lax.broadcasted_iota(filled.dtype, gram.shape, gram.ndim - 1)
+        if self.lam_mode == "relative":
             ridge = eps if self.lam is None else self.lam
+        else:  # |a|^2 in terms of gamma: a = (1 - gamma_0, gamma_0 - gamma_1, ..., gamma_last)
+            ridge, lam = 0.0, 1e-4 if self.lam is None else self.lam
+            gram = gram + lam * (
+                2 * (row == column).astype(dtype) - (jnp.abs(row - column) == 1).astype(dtype)
+            )
+            rhs = rhs.at[..., 0].add(lam)
+        gram = jnp.where((row < filled) & (column < filled), gram, 0)
+        rhs = jnp.where(row[..., 0] < filled, rhs, 0)
         diagonal = jnp.diagonal(gram, axis1=-2, axis2=-1)
         scale = jnp.where(diagonal > 0, lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 0)
-        unit = gram * scale[..., None] * scale[..., None, :] + ridge * jnp.eye(size, dtype=rhs.dtype)
+        unit = gram * scale[..., None] * scale[..., None, :]
+        unit = jnp.where(row == column, unit + ridge, unit)
         return scale * _solve_spd(unit, scale * rhs, dependent=4 * size * eps)
 
 
@@ -141,8 +144,7 @@ def _solve_spd(matrix: Array, rhs: Array, *, dependent: float) -> Array:
         pivot = system[..., j, j]
         good = pivot > dependent
         row = system[..., j, :] * jnp.where(good, 1 / jnp.where(good, pivot, 1), 0)[..., None]
-        others = (jnp.arange(size) != j)[:, None]
-        column = system[..., :, j, None]
-        system = jnp.where(others, system - column * row[..., None, :], row[..., None, :])
+        column = system[..., :, j, None].at[..., j, :].set(0)
+        system = (system - column * row[..., None, :]).at[..., j, :].set(row)
         sound.append(good)
     return jnp.where(jnp.stack(sound, -1), system[..., -1], 0)

@@ -82,15 +82,11 @@ class IterativeSolver(Solver):
         return ()
 
     @abc.abstractmethod
-    def step(
-        self, space: Space, k: Array, z: PyTree, fz: PyTree, state: Any
-    ) -> tuple[PyTree, Any]:
-        """`z_{k+1}` from `z = z_k` and `fz = f(z_k)`, and the next state; `k` is () int32 from 0."""
+    def step(self, space: Space, k: Array, z: PyTree, fz: PyTree, state: Any) -> tuple[PyTree, Any]:
+        """`z_{k+1}` from `z = z_k` and `fz = f(z_k)`, and the next state; `k` is a () int32."""
 
     def solve(self, f, z0, *, space, limit, indexing, loop) -> Solution:
-        return iterate(
-            self, f, z0, space=space, limit=limit, indexing=indexing, loop=loop
-        )
+        return iterate(self, f, z0, space=space, limit=limit, indexing=indexing, loop=loop)
 
 
 def check_int(name: str, value: Any, *, low: int) -> None:

@@ -77,12 +77,13 @@ class Broyden(IterativeSolver):
         """
         mu, size = 1 - self.tau, state.gram.shape[-1]
         slot = k % size
-        index = jnp.arange(size)
         start = jnp.where(slot == 0, 0, state.start)
         g = space.sub(fz, z)
 
+        p = space.dots(state.directions, g)
+        index = lax.broadcasted_iota(k.dtype, p.shape, p.ndim - 1)
         kept = (index < slot) & (index >= start[..., None])
-        p = jnp.where(kept, space.dots(state.directions, g), 0)
+        p = jnp.where(kept, p, 0)
         c = jnp.where(kept, _apply(state.chain, p), 0)
         w = _shift(c) - mu * c
         w = jnp.where(kept, w, 0)
@@ -100,7 +101,7 @@ class Broyden(IterativeSolver):
         row = jnp.where(kept & sound[..., None], row, 0)
         row = jnp.where(index == slot, square[..., None], row)
         link = jnp.where(kept & sound[..., None], _unshift(row) - mu * row, 0)
-        link = jnp.where(index == slot, 1, 0) + _apply_left(link, state.chain)
+        link = jnp.where(index == slot, 1, _apply_left(link, state.chain))
         link = link * jnp.where(square > 0, 1 / jnp.where(square > 0, square, 1), 0)[..., None]
 
         return space.add(z, d, self.tau), BroydenState(

@@ -22,9 +22,7 @@ SOLVERS: Registry[Solver] = Registry(
 )
 
 
-def register_solver(
-    name: str, factory: Callable[..., Solver], *, overwrite: bool = False
-) -> None:
+def register_solver(name: str, factory: Callable[..., Solver], *, overwrite: bool = False) -> None:
     """Makes a solver of your own available by name, wherever a solver is named.
 
     Args:

@@ -48,7 +48,7 @@ class SimpleFixedPointIter(Solver):
             z, states = lax.fori_loop(0, steps, lambda k, c: one_step(c, k)[0], start)
         else:
             body = jax.checkpoint(one_step) if loop == "checkpointed scan" else one_step
-            (z, states), _ = lax.scan(body, start, jnp.arange(self.max_iter))
+            (z, states), _ = lax.scan(body, start, jnp.arange(self.max_iter, dtype=limit.dtype))
         return self._report(space, z0, z, f(z), states, limit)
 
     def _report(self, space: Space, z0, z, fz, states, limit) -> Solution:

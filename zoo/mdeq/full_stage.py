@@ -164,6 +164,11 @@ class FullStage(nnx.Module):
             post(jax.nn.relu(self._fuse(i, y))) for i, post in enumerate(self.post_fuse_layers)
         )
 
+    def initial_state(self, u: State, key: Array | None = None) -> State:
+        """Zeros, at every scale; `key` is not used."""
+        del key
+        return tuple(jnp.zeros_like(ui) for ui in u)
+
     def branch_outputs(self, z: State, u: State) -> State:
         """What the residual blocks make of each branch, before the scales are fused."""
         return tuple(b(zi, ui) for b, zi, ui in zip(self.branches, z, u, strict=True))
