@@ -90,12 +90,13 @@ def deq(
         batch_dims=batch_dims,
         limit=limit,
         indexing=_schedule(forward.max_iter, n_states, indexing),
+        warn=on_failure == "warn",
     )
     solution = differentiate(problem)
     sampled = n_states > 1 or indexing is not None
     states = (*solution.states, solution.z) if sampled else ()
     info = problem.info(solution)._replace(states=states)
-    if on_failure == "warn":
+    if problem.warn:
         warn_of_failures("forward", info)
     return solution.z, info
 

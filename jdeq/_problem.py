@@ -28,6 +28,7 @@ class Problem:
         solver: the forward solver.
         space: the algebra for states like `z0`.
         indexing: iterations at which states are sampled.
+        warn: print a line where a solve, forward or backward, does not converge.
     """
 
     pure: Pure
@@ -37,6 +38,7 @@ class Problem:
     solver: Solver
     space: Space
     indexing: tuple[int, ...] = ()
+    warn: bool = False
 
     @classmethod
     def build(
@@ -48,6 +50,7 @@ class Problem:
         batch_dims: int,
         limit: Array | None = None,
         indexing: tuple[int, ...] = (),
+        warn: bool = False,
     ) -> "Problem":
         """Traces and checks `f` and `z0`; raises as `check_state` and `trace` do."""
         z0 = check_state(z0, batch_dims)
@@ -55,7 +58,7 @@ class Problem:
         bound = jnp.asarray(solver.max_iter, jnp.int32)
         limit = bound if limit is None else jnp.minimum(limit, bound).astype(jnp.int32)
         limit = limit.reshape((1,) * batch_dims)
-        return cls(pure, consts, z0, limit, solver, Space(batch_dims), indexing)
+        return cls(pure, consts, z0, limit, solver, Space(batch_dims), indexing, warn)
 
     def f(self, z: PyTree) -> PyTree:
         return self.pure(self.consts, z)
@@ -106,7 +109,7 @@ class Problem:
         )
 
     def info(self, solution: Solution) -> SolverInfo:
-        states = (*solution.states, solution.z) if self.indexing else ()
+        """What the outcome says of the solve, without its states."""
         return SolverInfo(
             abs_residual=solution.abs_residual,
             rel_residual=solution.rel_residual,
@@ -115,7 +118,6 @@ class Problem:
             status=solution.status,
             abs_trace=solution.abs_trace,
             rel_trace=solution.rel_trace,
-            states=states,
         )
 
 

@@ -1,5 +1,6 @@
 """A line on the console for solves that failed."""
 
+import functools
 import sys
 
 import jax
@@ -15,7 +16,8 @@ def warn_of_failures(which: str, info: SolverInfo) -> None:
         which: "forward" or "backward", for the message.
         info: of the solve.
     """
-    jax.debug.callback(_print_failures, which, info.status, info.abs_residual, info.rel_residual)
+    show = functools.partial(_print_failures, which)
+    jax.debug.callback(show, info.status, info.abs_residual, info.rel_residual)
 
 
 def _print_failures(which, status, abs_residual, rel_residual) -> None:

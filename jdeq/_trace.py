@@ -62,7 +62,8 @@ def trace(f: Callable[[PyTree], PyTree], z0: PyTree) -> tuple[Pure, list[Any], P
             to the state of a Flax module.
     """
     try:
-        traced, out = jax.make_jaxpr(f, return_shape=True)(z0)
+        # a fresh function each time: make_jaxpr remembers what an old one closed over
+        traced, out = jax.make_jaxpr(lambda z: f(z), return_shape=True)(z0)
     except TraceContextError as error:
         raise TypeError(
             "f writes to the state of a Flax module, which cannot happen inside a solve. "

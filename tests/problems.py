@@ -13,7 +13,7 @@ def matrix(size: int, radius: float, seed: int = 0, *, symmetric: bool = False) 
 
 def affine(w, b):
     """z* of z = z w + b, rows being samples; the closed form, differentiable by JAX."""
-    return jnp.linalg.solve((jnp.eye(w.shape[0]) - w).T, b.T).T
+    return jnp.linalg.solve((jnp.eye(w.shape[0], dtype=w.dtype) - w).T, b.T).T
 
 
 def tanh_system(seed: int = 0, batch: int = 4):

@@ -44,15 +44,16 @@ class BatchNorm(nnx.Module):
             mean, var = self.mean[...], self.var[...]
         else:
             mean, var = self._batch_statistics(x)
-        y = (x - mean) * jax.lax.rsqrt(var + self.epsilon)
+        last = lambda a: a.reshape((1,) * (x.ndim - 1) + (-1,))
+        y = (x - last(mean)) * last(jax.lax.rsqrt(var + self.epsilon))
         if self.scale is not None and self.bias is not None:
-            y = y * self.scale[...] + self.bias[...]
+            y = y * last(self.scale[...]) + last(self.bias[...])
         return y
 
     def _batch_statistics(self, x: Array) -> tuple[Array, Array]:
         axes = tuple(range(x.ndim - 1))
         mean = jnp.mean(x, axes)
-        var = jnp.mean(jnp.square(x - mean), axes)
+        var = jnp.mean(jnp.square(x - jnp.mean(x, axes, keepdims=True)), axes)
         n = x.size // x.shape[-1]
         unbiased = var * (n / max(n - 1, 1))
         keep = self.momentum

@@ -78,7 +78,5 @@ def table(rows: list[Row]) -> str:
     lines = [f"{'quantity':{width}}  largest relative error  tolerance  ok"]
     for row in rows:
         verdict = "yes" if row.ok else "NO"
-        lines.append(
-            f"{row.quantity:{width}}  {row.error:22.2e}  {row.tolerance:9.0e}  {verdict}"
-        )
+        lines.append(f"{row.quantity:{width}}  {row.error:22.2e}  {row.tolerance:9.0e}  {verdict}")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from jax import lax
 from .._info import SolverInfo
 from .._loop import Solution
 from .._problem import Problem, zero_tangent
+from .._report import warn_of_failures
 from .._space import PyTree
 from ..solvers.base import Solver
 from ..solvers.registry import resolve_solver
@@ -148,4 +149,6 @@ class IFT(Backward):
         )
         if self.callback is not None:
             jax.debug.callback(self.callback, adjoint.info(solution))
+        if problem.warn:
+            warn_of_failures("backward", adjoint.info(solution))
         return y

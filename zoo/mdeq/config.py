@@ -2,14 +2,7 @@
 
 import dataclasses
 
-
-def _hidden(default):
-    """A field which follows from the data, so it is no command-line option."""
-    return dataclasses.field(default=default, metadata={"cli": False})
-
-
-def _option(default, text: str):
-    return dataclasses.field(default=default, metadata={"help": text})
+from zoo.options import from_data, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +25,16 @@ class MDEQConfig:
         ValueError: a setting is impossible; the text names it and its value.
     """
 
-    channels: tuple[int, ...] = _option((24, 24), "channels of each branch")
-    head_channels: tuple[int, ...] = _option((8, 16), "bottleneck width of each head block")
-    final_channels: int = _option(200, "channels before global pooling")
-    n_blocks: tuple[int, ...] = _option((1, 1), "residual blocks of each branch")
-    n_groups: int = _option(8, "groups of the group norms")
-    expansion: int = _option(5, "inner width of a residual block, in multiples of its channels")
-    downsample_times: int = _option(0, "how many stem convolutions have stride 2 (0, 1 or 2)")
-    n_classes: int = _hidden(10)
-    in_channels: int = _hidden(3)
-    image_size: tuple[int, int] = _hidden((32, 32))
+    channels: tuple[int, ...] = option((24, 24), "channels of each branch")
+    head_channels: tuple[int, ...] = option((8, 16), "bottleneck width of each head block")
+    final_channels: int = option(200, "channels before global pooling")
+    n_blocks: tuple[int, ...] = option((1, 1), "residual blocks of each branch")
+    n_groups: int = option(8, "groups of the group norms")
+    expansion: int = option(5, "inner width of a residual block, in multiples of its channels")
+    downsample_times: int = option(0, "how many stem convolutions have stride 2 (0, 1 or 2)")
+    n_classes: int = from_data(10)
+    in_channels: int = from_data(3)
+    image_size: tuple[int, int] = from_data((32, 32))
 
     def __post_init__(self):
         for name in ("channels", "head_channels", "n_blocks", "image_size"):

@@ -136,9 +136,7 @@ class FullStage(nnx.Module):
     With one branch it is the residual blocks alone.
     """
 
-    def __init__(
-        self, config: MDEQConfig, *, rngs: nnx.Rngs, param_dtype: DTypeLike = jnp.float32
-    ):
+    def __init__(self, config: MDEQConfig, *, rngs: nnx.Rngs, param_dtype: DTypeLike = jnp.float32):
         n, c = config.n_branches, config.channels
         options = {"rngs": rngs, "param_dtype": param_dtype}
         self.branches = nnx.List(Branch(config, i, **options) for i in range(n))
@@ -151,8 +149,7 @@ class FullStage(nnx.Module):
             for i in range(n if n > 1 else 0)
         )
         self.post_fuse_layers = nnx.List(
-            ConvGN(c[i], c[i], 1, config.n_groups // 2, **options)
-            for i in range(n if n > 1 else 0)
+            ConvGN(c[i], c[i], 1, config.n_groups // 2, **options) for i in range(n if n > 1 else 0)
         )
 
     def __call__(self, z: State, u: State) -> State:

@@ -57,9 +57,7 @@ class MDEQ(nnx.Module):
         )
         bound = config.final_channels**-0.5
         bias = self.classifier.bias
-        bias.set_value(
-            jax.random.uniform(rngs.params(), bias.shape, param_dtype, -bound, bound)
-        )
+        bias.set_value(jax.random.uniform(rngs.params(), bias.shape, param_dtype, -bound, bound))
 
     def __call__(self, x: Array, *, key: Array | None = None) -> tuple[Array, jdeq.SolverInfo]:
         """Images (B, H, W, in_channels) -> logits (B, n_classes) and the solve's statistics."""

@@ -111,7 +111,7 @@ def _train_rows(reference: Reference, tolerances: Tolerances) -> list[Row]:
     return [
         *_pass_rows("train", got, io, reference.config.n_branches, tolerances),
         compare_many(
-            "BN buffers after one train forward", statistics, buffers, tolerances.function
+            "BN buffers after one train forward", statistics, buffers, tolerances.equilibrium
         ),
         _gradient_row("IFT gradient", reference, "grads_ift", grads, tolerances),
     ]

@@ -1,7 +1,5 @@
 """PyTorch state dicts to zoo models and back: names and layouts, no PyTorch needed."""
 
-from zoo.torch_import.load import StateDictError as StateDictError
-from zoo.torch_import.load import load_arrays as load_arrays
+from zoo.torch_import.load import StateDictError as StateDictError, load_arrays as load_arrays
 from zoo.torch_import.names import TorchNames as TorchNames
-from zoo.torch_import.transfer import export_arrays as export_arrays
-from zoo.torch_import.transfer import import_arrays as import_arrays
+from zoo.torch_import.transfer import export_arrays as export_arrays, import_arrays as import_arrays

@@ -34,11 +34,11 @@ def load_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 def _npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as e:
         raise StateDictError(f"{path}: not a readable .npz of plain arrays ({e})") from e
-    except AttributeError as e:  # a bare .npy under this name loads as one array
+    except (AttributeError, TypeError) as e:  # a bare .npy under this name loads as one array
         raise StateDictError(f"{path}: one bare array, not an .npz archive") from e
 
 
@@ -71,6 +71,5 @@ def _torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     ):
         raise StateDictError(f"{path}: expected a state_dict, a mapping of names to tensors")
     return {
-        name: (t.float() if t.dtype == torch.bfloat16 else t).numpy()
-        for name, t in content.items()
+        name: (t.float() if t.dtype == torch.bfloat16 else t).numpy() for name, t in content.items()
     }

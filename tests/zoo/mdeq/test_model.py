@@ -1,0 +1,122 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import jdeq
+from zoo.cli import count_parameters
+from zoo.mdeq.config import MDEQConfig
+from zoo.mdeq.model import MDEQ
+from zoo.mdeq.presets import PRESETS
+from zoo.mdeq.task import TASK
+
+DEQ = jdeq.DEQConfig(f_max_iter=3, norm_type="weight_norm")
+
+
+def sizes(n: int, **changes) -> MDEQConfig:
+    options = {
+        "channels": (4,) * n,
+        "head_channels": (1, 2, 2, 3)[:n],
+        "final_channels": 6,
+        "n_blocks": (2, 1, 1, 1)[:n],
+        "n_groups": 2,
+        "expansion": 1,
+        "n_classes": 3,
+        "in_channels": 2,
+        "image_size": (16, 16),
+    }
+    return MDEQConfig(**options | changes)
+
+
+@pytest.mark.parametrize(("preset", "count"), [("cifar-small", 159034), ("cifar-large", 11099998)])
+def test_published_parameter_count(preset, count):
+    assert count_parameters(TASK, PRESETS[preset]) == count
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize("downsample_times", [0, 1])
+def test_shapes_for_every_branch_count(n, downsample_times):
+    config = sizes(n, downsample_times=downsample_times)
+
+    def run(x):
+        model = MDEQ(config, DEQ, rngs=nnx.Rngs(0))
+        u = model.encode(x)
+        return u, model.full_stage(u)[0], *model(x)
+
+    u, z, logits, info = jax.eval_shape(run, jnp.zeros((5, 16, 16, 2)))
+    side = 16 >> downsample_times
+    assert [a.shape for a in u] == [(5, side >> i, side >> i, 4) for i in range(n)]
+    assert [a.shape for a in z] == [a.shape for a in u]
+    assert logits.shape == (5, 3)
+    assert info.rel_residual.shape == (5,)
+
+
+def test_one_branch_is_the_block_alone():
+    model = MDEQ(sizes(1), DEQ, rngs=nnx.Rngs(0))
+    cell = model.full_stage.cell.fold()
+    z = (jax.random.normal(jax.random.key(1), (2, 4, 4, 4)),)
+    u = (jax.random.normal(jax.random.key(2), (2, 4, 4, 4)),)
+    np.testing.assert_array_equal(cell(z, u)[0], cell.branch_outputs(z, u)[0])
+    assert not cell.fuse_layers and not cell.post_fuse_layers
+
+
+def test_initial_weights():
+    model = MDEQ(PRESETS["cifar-small"].model, DEQ, rngs=nnx.Rngs(0))
+    cell = model.full_stage.cell
+    v = cell.module.branches[0].blocks[0].conv1.kernel[...]
+    bound = (24 * 9) ** -0.5
+    assert np.abs(v).max() <= bound
+    np.testing.assert_allclose(np.std(v), bound / 3**0.5, rtol=0.02)
+    np.testing.assert_allclose(cell.fold().branches[0].blocks[0].conv1.kernel[...], v, rtol=1e-5)
+    np.testing.assert_allclose(np.std(model.stem[1].conv.kernel[...]), 0.01, rtol=0.05)
+    assert np.abs(model.classifier.bias[...]).max() <= 200**-0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"image_size": (18, 16)}, "divisible by 4"),
+        ({"n_groups": 3}, "n_groups"),
+        ({"n_groups": 1}, "n_groups"),
+        ({"head_channels": (1, 2)}, "head_channels"),
+        ({"n_blocks": (0, 1, 1)}, "n_blocks"),
+        ({"downsample_times": 3}, "downsample_times"),
+        ({"expansion": 0}, "expansion"),
+        ({"channels": ()}, "channels"),
+    ],
+)
+def test_impossible_sizes_are_named(changes, named):
+    with pytest.raises(ValueError, match=named):
+        sizes(3, **changes)
+
+
+@pytest.mark.parametrize("shape", [(1, 14, 16, 2), (1, 16, 16, 3)])
+def test_images_that_do_not_fit(shape):
+    model = nnx.eval_shape(lambda: MDEQ(sizes(3), DEQ, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match="image"):
+        jax.eval_shape(lambda x: model.encode(x), jnp.zeros(shape))
+
+
+def test_loss_weights_the_sampled_states():
+    """With two states the loss is 0.8 times that of the earlier one plus that of the last."""
+    config = sizes(2)
+    x = jax.random.normal(jax.random.key(0), (4, 16, 16, 2))
+    batch = {"x": x, "y": jnp.array([0, 1, 2, 0])}
+    deq = dataclasses.replace(DEQ, f_max_iter=4, f_tol=1e-9, indexing=(2,))
+    model = MDEQ(config, deq, rngs=nnx.Rngs(0))
+    loss, _ = nnx.jit(TASK.loss)(model, batch, jax.random.key(0))
+
+    def by_hand(model):
+        _, info = model.full_stage(model.encode(x))
+        losses = [
+            -jnp.mean(jax.nn.log_softmax(model.decode(z))[jnp.arange(4), batch["y"]])
+            for z in info.states
+        ]
+        return losses
+
+    losses = nnx.jit(by_hand)(MDEQ(config, deq, rngs=nnx.Rngs(0)))
+    assert len(losses) == 2
+    np.testing.assert_allclose(loss, 0.8 * losses[0] + losses[1], rtol=1e-5)

@@ -1,0 +1,81 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from zoo.checkpoint import open_checkpoints
+from zoo.errors import UserError
+from zoo.metrics import read_metrics
+from zoo.trainer import Diverged, Trainer
+
+
+def leaves(trainer):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(trainer.state)]
+
+
+def test_the_step_is_compiled_once(counting_task, tiny_run, tiny_data, tmp_path):
+    Trainer(counting_task, tiny_run, tiny_data).fit(tmp_path)
+    assert counting_task.traces == 1
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(counting_task, tiny_run, tiny_data, tmp_path):
+    through = Trainer(counting_task, tiny_run, tiny_data)
+    whole = through.fit(tmp_path / "a")
+
+    first = Trainer(counting_task, tiny_run, tiny_data)
+    first.fit(tmp_path / "b", stop_after=4)
+    second = Trainer(counting_task, tiny_run, tiny_data)
+    second.restore(tmp_path / "b")
+    assert second.step == 4
+    resumed = second.fit(tmp_path / "b")
+
+    for a, b in zip(leaves(through), leaves(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert resumed.values() == whole.values()
+    training = lambda out: [r for r in read_metrics(out) if r["split"] == "train"]
+    assert training(tmp_path / "a") == training(tmp_path / "b")
+
+
+def test_what_a_run_leaves_behind(counting_task, tiny_run, tiny_data, tmp_path):
+    evaluation = Trainer(counting_task, tiny_run, tiny_data).fit(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows if r["split"] == "train"] == [1, 2, 3, 4, 5, 6]
+    assert [r["step"] for r in rows if r["split"] == "test"] == [3, 6]
+    assert {"loss", "accuracy", "residual", "nfe"} <= rows[0].keys()
+    assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
+    assert evaluation.trace.shape[0] == len(tiny_data.test["y"])
+    with open_checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest == 6
+        assert checkpoints.restore_config() == tiny_run.to_dict()
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(counting_task, tiny_run, tiny_data, tmp_path):
+    trainer = Trainer(counting_task, tiny_run, tiny_data)
+    small = trainer.evaluate()  # 16 + 4 samples
+    size = dataclasses.replace(tiny_run.train, eval_batch_size=20)
+    other = Trainer(counting_task, dataclasses.replace(tiny_run, train=size), tiny_data).evaluate()
+    assert small.metric == other.metric
+    np.testing.assert_allclose(small.loss, other.loss, rtol=1e-5)
+    np.testing.assert_allclose(small.trace, other.trace, rtol=1e-3)
+
+
+def test_another_seed_is_another_run(counting_task, tiny_run, tiny_data):
+    a = Trainer(counting_task, tiny_run, tiny_data)
+    b = Trainer(counting_task, dataclasses.replace(tiny_run, seed=1), tiny_data)
+    assert any((x != y).any() for x, y in zip(leaves(a), leaves(b), strict=True))
+
+
+def test_resuming_another_run_is_refused(counting_task, tiny_run, tiny_data, tmp_path):
+    Trainer(counting_task, tiny_run, tiny_data).fit(tmp_path)
+    other = dataclasses.replace(tiny_run, seed=1)
+    with pytest.raises(UserError, match="seed was 0, now 1"):
+        Trainer(counting_task, other, tiny_data).restore(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(counting_task, tiny_run, tiny_data, tmp_path):
+    broken = dict(tiny_data.train) | {"x": np.full_like(tiny_data.train["x"], np.nan)}
+    data = dataclasses.replace(tiny_data, train=broken)
+    with pytest.raises(Diverged, match="step 1"):
+        Trainer(counting_task, tiny_run, data).fit(tmp_path)

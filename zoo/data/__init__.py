@@ -1,0 +1,1 @@
+"""Data sets that more than one model uses, and the batches made of them."""

@@ -1,0 +1,99 @@
+"""CIFAR-10 from a folder: the published binary files, or one archive of JPEG bytes."""
+
+import io
+import pathlib
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from zoo.errors import UserError
+from zoo.task import Batch
+from zoo.torch_import.load import load_arrays
+
+MEAN = np.array([0.4914, 0.4822, 0.4465], np.float32)
+STD = np.array([0.2023, 0.1994, 0.2010], np.float32)  # the published training's, not the data's
+BINARY = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
+PER_FILE, PIXELS = 10_000, 32 * 32 * 3
+JPEG = "cifar10_jpeg.npz"
+
+
+def cifar10(folder: pathlib.Path | None) -> tuple[Batch, Batch]:
+    """Train and test split; `x` float32 (N, 32, 32, 3) normalised, `y` int32 (N,).
+
+    Reads the "binary version" of the published data (`data_batch_1.bin` ... `test_batch.bin`),
+    or `cifar10_jpeg.npz`, which holds the images as JPEG bytes. The published Python version
+    is pickled, and a pickle can run code, so it is not read.
+
+    Raises:
+        UserError: no folder was given, or a file in it is missing or damaged; names the file.
+    """
+    if folder is None:
+        raise UserError(
+            f"this preset needs CIFAR-10: give --data DIR with {BINARY['train'][0]}, ... "
+            f"(the binary version) or {JPEG}"
+        )
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    if (folder / JPEG).exists():
+        arrays = load_arrays(folder / JPEG)
+        read = lambda split: _jpeg(folder / JPEG, arrays, split)
+    else:
+        read = lambda split: _binary([folder / name for name in BINARY[split]])
+    return _batch(*read("train")), _batch(*read("test"))
+
+
+def crop_and_flip(batch: Batch, rng: np.random.Generator) -> Batch:
+    """Random 32x32 crop after padding by 4 zeros-in-pixel-space, and a mirror image by chance."""
+    x = batch["x"]
+    n, side = x.shape[0], x.shape[1]
+    padded = np.broadcast_to(-MEAN / STD, (n, side + 8, side + 8, 3)).copy()
+    padded[:, 4:-4, 4:-4] = x
+    rows = rng.integers(0, 9, n)[:, None] + np.arange(side)
+    columns = rng.integers(0, 9, n)[:, None] + np.arange(side)
+    mirrored = rng.random(n)[:, None] < 0.5
+    columns = np.where(mirrored, columns[:, ::-1], columns)
+    cropped = padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return {**batch, "x": cropped.astype(x.dtype)}
+
+
+def _batch(images: np.ndarray, labels: np.ndarray) -> Batch:
+    x = (images.astype(np.float32) / 255 - MEAN) / STD
+    return {"x": x, "y": labels.astype(np.int32)}
+
+
+def _binary(paths: list[pathlib.Path]) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = [], []
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file (CIFAR-10, binary version)")
+        expected = PER_FILE * (1 + PIXELS)
+        if path.stat().st_size != expected:
+            raise UserError(f"{path}: {path.stat().st_size} bytes, expected {expected}")
+        rows = np.fromfile(path, np.uint8).reshape(PER_FILE, 1 + PIXELS)
+        labels.append(_checked_labels(path, rows[:, 0]))
+        images.append(rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def _jpeg(path: pathlib.Path, arrays: Batch, split: str) -> tuple[np.ndarray, np.ndarray]:
+    names = ["header"] + [f"{split}_{part}" for part in ("bytes", "offsets", "labels")]
+    for name in names:
+        if name not in arrays:
+            raise UserError(f"{path}: no array named {name!r}")
+    header, content, offsets, labels = (arrays[name] for name in names)
+    if len(offsets) != len(labels) + 1 or offsets[-1] != len(content):
+        raise UserError(f"{path}: offsets, labels and bytes of {split!r} do not fit together")
+    images = np.empty((len(labels), 32, 32, 3), np.uint8)
+    for i in range(len(labels)):
+        data = header.tobytes() + content[offsets[i] : offsets[i + 1]].tobytes()
+        try:
+            images[i] = np.asarray(Image.open(io.BytesIO(data)))
+        except (UnidentifiedImageError, OSError, ValueError) as e:
+            raise UserError(f"{path}: image {i} of {split!r} is damaged ({e})") from e
+    return images, _checked_labels(path, labels)
+
+
+def _checked_labels(path: pathlib.Path, labels: np.ndarray) -> np.ndarray:
+    if labels.max(initial=0) > 9:
+        raise UserError(f"{path}: label {labels.max()}, expected 0 to 9")
+    return labels

@@ -1,0 +1,99 @@
+"""The MDEQ as a task of the trainer: image classification."""
+
+import argparse
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import Array
+
+import jdeq
+from zoo.data.cifar10 import cifar10, crop_and_flip
+from zoo.data.digits import digits
+from zoo.mdeq import parity
+from zoo.mdeq.config import MDEQConfig
+from zoo.mdeq.model import MDEQ
+from zoo.mdeq.presets import PRESETS
+from zoo.parity import Row
+from zoo.task import Data, TrainConfig
+
+FINAL_LR = 1e-6
+
+
+class MDEQTask:
+    """See `zoo.task.Task`."""
+
+    name = "mdeq"
+    summary = "multiscale DEQ, image classification"
+    metric = "accuracy"
+    presets = PRESETS
+
+    def model_config(self, fields: Mapping[str, Any]) -> MDEQConfig:
+        """Sizes from a saved configuration."""
+        return MDEQConfig(**fields)
+
+    def build(self, config: MDEQConfig, deq: jdeq.DEQConfig, *, rngs: nnx.Rngs) -> MDEQ:
+        """A model with fresh weights."""
+        return MDEQ(config, deq, rngs=rngs)
+
+    def load_data(self, source: str, folder: pathlib.Path | None) -> Data:
+        """Digits, or CIFAR-10 from `folder`."""
+        if source == "digits":
+            return digits()
+        train, test = cifar10(folder)
+        return Data(train, test, crop_and_flip if source == "cifar10-augmented" else None)
+
+    def loss(
+        self, model: MDEQ, batch: Mapping[str, Array], key: Array
+    ) -> tuple[Array, dict[str, Array]]:
+        """Mean cross entropy; earlier states of the solve count less, by `gamma` each."""
+        z_star, info = model.full_stage(model.encode(batch["x"]), key=key)
+        logits = [model.decode(z) for z in info.states or (z_star,)]
+        losses = [_cross_entropy(each, batch["y"]).mean() for each in logits]
+        gamma = model.full_stage.config.gamma
+        loss = sum(gamma**k * each for k, each in enumerate(reversed(losses)))
+        return jnp.asarray(loss), {
+            "accuracy": _correct(logits[-1], batch["y"]).mean(),
+            "residual": info.rel_residual.mean(),
+            "nfe": info.nfe,
+        }
+
+    def evaluate(self, model: MDEQ, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Per sample: correct or not, cross entropy, and how the solve went."""
+        logits, info = model(batch["x"])
+        relative = model.full_stage.config.f_stop_mode == "rel"
+        return {
+            "accuracy": _correct(logits, batch["y"]),
+            "loss": _cross_entropy(logits, batch["y"]),
+            "residual": info.rel_residual,
+            "converged": info.converged,
+            "trace": info.rel_trace if relative else info.abs_trace,
+            "nfe": info.nfe,
+        }
+
+    def optimizer(self, train: TrainConfig) -> optax.GradientTransformation:
+        """SGD with momentum 0.9; the weight decay is part of the gradient, as published."""
+        schedule = optax.cosine_decay_schedule(
+            train.lr, train.steps, alpha=min(1.0, FINAL_LR / train.lr)
+        )
+        return optax.chain(
+            optax.add_decayed_weights(train.weight_decay), optax.sgd(schedule, momentum=0.9)
+        )
+
+    def parity(self, args: argparse.Namespace) -> list[Row]:
+        """Compares with the PyTorch original."""
+        return parity.check(args.folder)
+
+
+def _cross_entropy(logits: Array, labels: Array) -> Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def _correct(logits: Array, labels: Array) -> Array:
+    return (jnp.argmax(logits, -1) == labels).astype(jnp.float32)
+
+
+TASK = MDEQTask()

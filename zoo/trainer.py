@@ -1,0 +1,147 @@
+"""The training loop of all models."""
+
+import pathlib
+import sys
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+from tqdm import tqdm
+
+from zoo.checkpoint import Checkpoints, open_checkpoints
+from zoo.data.batches import train_batches
+from zoo.errors import UserError
+from zoo.evaluation import Evaluation, Evaluator
+from zoo.metrics import MetricsLog, read_metrics
+from zoo.plots import plot_run
+from zoo.run import RunConfig
+from zoo.task import Data, Task
+
+State = tuple[nnx.State, nnx.State, optax.OptState]  # parameters, the rest, optimiser
+
+
+class Diverged(UserError):
+    """The training loss is not finite any more."""
+
+
+class Trainer:
+    """One run of one task.
+
+    The inner step is a single `jax.jit` over split state: everything static is in the graphdef,
+    the arrays are donated. Batches and keys depend on the seed and the step alone, so a run
+    that continues from a checkpoint makes the very same steps as one that never stopped.
+    """
+
+    def __init__(self, task: Task, config: RunConfig, data: Data):
+        self.task, self.config, self.data = task, config, data
+        optimizer = task.optimizer(config.train)
+
+        @nnx.jit
+        def create(key: jax.Array) -> nnx.Module:
+            return task.build(config.model, config.deq, rngs=nnx.Rngs(key))
+
+        model = create(jax.random.key(config.seed))
+        model.train()
+        graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+        self.state: State = (params, rest, jax.jit(optimizer.init)(params))
+        self.step = 0
+        self._evaluator = Evaluator(task, model)
+        self._key = jax.random.fold_in(jax.random.key(config.seed), 1)
+
+        def update(state: State, step: jax.Array, key: jax.Array, batch):
+            params, rest, opt_state = state
+
+            def loss_fn(params: nnx.State):
+                # a copy, because variables of an outer trace cannot be written to
+                model = nnx.merge(graphdef, params, rest, copy=True)
+                loss, metrics = task.loss(model, batch, jax.random.fold_in(key, step))
+                return loss, (nnx.state(model, nnx.Not(nnx.Param)), metrics)
+
+            (loss, (rest, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+            updates, opt_state = optimizer.update(grads, opt_state, params)
+            params = optax.apply_updates(params, updates)
+            return (params, rest, opt_state), {"loss": loss} | metrics
+
+        self._update = jax.jit(update, donate_argnums=0)
+
+    def restore(self, out: pathlib.Path) -> None:
+        """Continues from the newest checkpoint below `out`; raises `UserError` without one."""
+        with open_checkpoints(out) as checkpoints:
+            saved = RunConfig.from_dict(checkpoints.restore_config())
+            self.config.check_resumes(saved)
+            self.state = checkpoints.restore(self.state)
+            self.step = checkpoints.latest or 0
+
+    def fit(self, out: pathlib.Path, *, stop_after: int | None = None) -> Evaluation:
+        """Trains to the end, writing log, checkpoints and plot below `out`.
+
+        Args:
+            out: output folder.
+            stop_after: leave off after this step; a resumed run goes on as if it had not.
+
+        Returns:
+            The evaluation on the test split at the last step.
+
+        Raises:
+            Diverged: the loss is not finite any more.
+        """
+        train = self.config.train
+        stop = min(train.steps, stop_after or train.steps)
+        log = MetricsLog(out, resume_at=self.step)
+        batches = train_batches(
+            self.data,
+            batch_size=train.batch_size,
+            seed=self.config.seed,
+            start=self.step,
+            stop=stop,
+        )
+        bar = tqdm(total=train.steps, initial=self.step, disable=None, file=sys.stderr)
+        evaluation = None
+        with Checkpoints(out) as checkpoints, bar:
+            for batch in batches:
+                self.state, metrics = self._update(
+                    self.state, np.int32(self.step), self._key, batch
+                )
+                self.step += 1
+                bar.update()
+                if self.step % train.log_every == 0 or self.step == stop:
+                    self._log(log, bar, jax.device_get(metrics))
+                evaluation = None
+                if self.step % train.eval_every == 0:
+                    evaluation = self._evaluated(log, bar)
+                if self.step % train.save_every == 0 or self.step == stop:
+                    checkpoints.save(self.step, self.state, self.config.to_dict())
+            evaluation = evaluation or self._evaluated(log, bar)
+        tolerance = (self.config.deq.f_stop_mode, self.config.deq.f_tol)
+        plot_run(out / "training.png", read_metrics(out), evaluation.trace, tolerance)
+        return evaluation
+
+    def evaluate(self) -> Evaluation:
+        """The test split with the current parameters."""
+        params, rest, _ = self.state
+        size = self.config.train.eval_batch_size
+        return self._evaluator(params, rest, self.data.test, size)
+
+    def _log(self, log: MetricsLog, bar: tqdm, metrics: dict[str, np.ndarray]) -> None:
+        log.write(self.step, "train", metrics)
+        if not np.isfinite(metrics["loss"]):
+            raise Diverged(
+                f"the loss is {metrics['loss']} at step {self.step}: "
+                "try a smaller --lr, or a --norm_type"
+            )
+        name = self.task.metric
+        bar.set_postfix(
+            {
+                "loss": f"{metrics['loss']:.3f}",
+                name: f"{metrics[name]:.3f}",
+                "residual": f"{metrics['residual']:.1e}",
+                "NFE": int(metrics["nfe"]),
+            }
+        )
+
+    def _evaluated(self, log: MetricsLog, bar: tqdm) -> Evaluation:
+        evaluation = self.evaluate()
+        log.write(self.step, "test", evaluation.values())
+        bar.write(f"step {self.step}: {evaluation.line('test', self.task.metric)}")
+        return evaluation
