@@ -3,9 +3,8 @@
 import enum
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from jax import Array
+from jax import Array, core
 
 
 class Status(enum.IntEnum):
@@ -66,7 +65,7 @@ class SolverInfo(NamedTuple):
         return self.status == Status.CONVERGED
 
     def __repr__(self) -> str:
-        if isinstance(self.status, jax.core.Tracer):
+        if isinstance(self.status, core.Tracer):
             return f"SolverInfo(<traced>, batch shape {self.status.shape})"
         status, steps = np.atleast_1d(self.status), np.atleast_1d(self.steps)
         if status.size == 0:

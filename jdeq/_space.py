@@ -124,7 +124,7 @@ class Space:
     def _sum_leaves(self, tree: PyTree) -> Array:
         leaves = jax.tree.leaves(tree)
         wide = accumulator(*leaves)
-        return sum((x.astype(wide) for x in leaves[1:]), start=leaves[0].astype(wide))
+        return functools.reduce(jnp.add, (x.astype(wide) for x in leaves))
 
     def _spread(self, per_sample: Array, like: Array) -> Array:
         """(*batch,) -> (*batch, 1, ..., 1), to broadcast against `like`; scalars pass."""

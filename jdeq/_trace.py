@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.errors import TraceContextError
-from jax import Array, lax
+from jax import Array, core, lax
 
 from ._space import PyTree
 
@@ -27,9 +28,8 @@ def check_state(z0: PyTree, batch_dims: int) -> PyTree:
         raise ValueError("z0 holds no arrays")
     for path, leaf in leaves:
         name = "z0" + jax.tree_util.keystr(path)
-        if not isinstance(leaf, Array | jax.core.Tracer) and not hasattr(leaf, "__array__"):
-            if not isinstance(leaf, float):
-                raise TypeError(f"{name} must be a floating array, got {type(leaf).__name__}")
+        if not isinstance(leaf, Array | np.ndarray | np.generic | float):
+            raise TypeError(f"{name} must be a floating array, got {type(leaf).__name__}")
         dtype, shape = jnp.result_type(leaf), jnp.shape(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(f"{name} must be floating, got {dtype}{list(shape)}")
@@ -74,7 +74,7 @@ def trace(f: Callable[[PyTree], PyTree], z0: PyTree) -> tuple[Pure, list[Any], P
     treedef = jax.tree.structure(z0)
 
     def pure(consts: list[Any], z: PyTree) -> PyTree:
-        flat = jax.core.eval_jaxpr(traced.jaxpr, consts, *jax.tree.leaves(z))
+        flat = core.eval_jaxpr(traced.jaxpr, consts, *jax.tree.leaves(z))
         return jax.tree.unflatten(treedef, flat)
 
     z0 = jax.tree.map(_vary_like, z0, jax.tree.unflatten(treedef, traced.out_avals))

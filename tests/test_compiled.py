@@ -154,7 +154,7 @@ def meshes():
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_sharded_batch_stays_sharded(solver, kind):
     mesh = meshes()[kind]
-    settings = SOLVERS[solver](max_iter=60, tol=1e-6, stop_mode="abs")
+    settings = SOLVERS[solver](max_iter=60, tol=1e-4)
 
     def solve(w, b):
         return jdeq.deq(
@@ -183,7 +183,7 @@ def test_a_sharded_batch_stays_sharded(solver, kind):
         line.split("=")[1].split()[0] for line in forward.splitlines() if "all-reduce(" in line
     ]
     assert all(shape.split("{")[0] in ("pred[]", "s32[]", "u32[]", "u8[]") for shape in reduced)
-    np.testing.assert_allclose(z, solve(W, B)[0], atol=1e-5)
+    np.testing.assert_allclose(z, solve(W, B)[0], atol=1e-4)
     np.testing.assert_array_equal(info.steps, solve(W, B)[1].steps)
     want = jax.grad(lambda w, b: jnp.sum(affine(w, b) ** 2), (0, 1))(W, B)
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-3, atol=1e-3), grads, want)

@@ -27,6 +27,10 @@ def halving(z):
     return 0.5 * z + 1
 
 
+def solve(f, z0, **settings):
+    return jax.jit(lambda z0: jdeq.deq(f, z0, **settings))(z0)
+
+
 class Tanh:
     """tanh(z W^T + x) with its solution and derivatives by dense algebra, in numpy."""
 
@@ -73,7 +77,7 @@ def relative_error(got, want):
 @pytest.mark.parametrize("max_iter, want", [(0, 0.0), (1, 1.0), (2, 2.0)])
 def test_anderson_with_one_iteration_is_a_plain_step(max_iter, want):
     """TorchDEQ: max_iter 0, 1, 2 call f twice and return z0 with a lowest residual of 1e8."""
-    z, info = jdeq.deq(halving, jnp.zeros((1, 1)), solver="anderson", max_iter=max_iter)
+    z, info = solve(halving, jnp.zeros((1, 1)), solver="anderson", max_iter=max_iter)
     np.testing.assert_allclose(z, want, atol=1e-12)  # the secant step is exact on an affine map
     assert info.nfe == max_iter + 1
     np.testing.assert_allclose(info.abs_residual, 1 - want / 2, atol=1e-12)
@@ -81,13 +85,13 @@ def test_anderson_with_one_iteration_is_a_plain_step(max_iter, want):
 
 def test_anderson_with_m_1_is_damped_iteration():
     """TorchDEQ: m=1 raises an IndexError."""
-    z, _ = jdeq.deq(halving, jnp.zeros((1, 1)), solver=jdeq.Anderson(m=1, tau=0.5, max_iter=5))
+    z, _ = solve(halving, jnp.zeros((1, 1)), solver=jdeq.Anderson(m=1, tau=0.5, max_iter=5))
     np.testing.assert_allclose(z, 2 - 0.75**4, rtol=1e-12)  # the first step is the plain one
 
 
 def test_anderson_samples_states_from_the_first_iteration():
     """TorchDEQ: of indexing=[1, 2, 5, 8] only two states come back."""
-    _, info = jdeq.deq(
+    _, info = solve(
         halving, jnp.zeros((1, 1)), solver="anderson", indexing=[1, 2, 5], backward="jfb"
     )
     np.testing.assert_allclose(np.ravel(info.states), [1, 2, 2, 2], atol=1e-12)
@@ -97,7 +101,7 @@ def test_broyden_samples_the_iterations_asked_for():
     """TorchDEQ: indexing=[2, 5, 9] gives the states after 1, 4 and 8 steps."""
     p = Tanh(size=4, batch=1)
     solver = jdeq.Broyden(max_iter=9, return_final=True)
-    _, info = jdeq.deq(
+    _, info = solve(
         functools.partial(p.f, p.w), p.z0, solver=solver, indexing=[2, 5, 9], backward="jfb"
     )
     z, inverse, iterates = p.z0[0], -np.eye(4), [p.z0[0]]
@@ -118,7 +122,7 @@ def test_broyden_samples_the_iterations_asked_for():
 def test_damping_does_not_loosen_the_tolerance(tau):
     """TorchDEQ: tol=1e-3 leaves a residual of 9.1e-3 with tau=0.1, and of 0.099 with tau=0.01."""
     solver = jdeq.FixedPointIter(tau=tau, tol=1e-3, stop_mode="abs", max_iter=3000)
-    z, info = jdeq.deq(halving, jnp.zeros((1, 1)), solver=solver)
+    z, info = solve(halving, jnp.zeros((1, 1)), solver=solver)
     assert info.converged.all()
     assert abs(halving(z) - z) < 1e-3
     steps = np.ceil(np.log(1e-3) / np.log(1 - tau / 2))
@@ -127,7 +131,7 @@ def test_damping_does_not_loosen_the_tolerance(tau):
 
 def test_residuals_above_1e8_count():
     """TorchDEQ: residuals start from a sentinel of 1e8; whatever is above, z0 comes back."""
-    z, info = jdeq.deq(lambda z: 0.5 * z + 1e12, jnp.zeros((1, 1)), max_iter=9)
+    z, info = solve(lambda z: 0.5 * z + 1e12, jnp.zeros((1, 1)), max_iter=9)
     np.testing.assert_allclose(z, 2e12 * (1 - 2.0**-9))
     np.testing.assert_allclose(info.abs_residual, 1e12 * 2.0**-9)
     np.testing.assert_array_equal(info.steps, [9])
@@ -139,8 +143,8 @@ def test_a_vector_is_one_problem_with_batch_dims_0(solver):
     p = Tanh(size=32, radius=0.6, batch=1)
     options = {"solver": solver, "tol": 1e-10, "max_iter": 100}
     f = lambda z: jnp.tanh(p.w @ z + p.x[0])
-    z, info = jdeq.deq(f, p.z0[0], batch_dims=0, **options)
-    _, batch_of_one = jdeq.deq(functools.partial(p.f, p.w), p.z0, **options)
+    z, info = solve(f, p.z0[0], batch_dims=0, **options)
+    _, batch_of_one = solve(functools.partial(p.f, p.w), p.z0, **options)
     assert info.converged.shape == () and info.converged
     assert info.steps == batch_of_one.steps[0]
     np.testing.assert_allclose(z, p.solution()[0], rtol=0, atol=1e-8)
@@ -150,7 +154,7 @@ def test_a_vector_taken_for_scalars_does_not_end_in_nan():
     """TorchDEQ: Broyden returns NaN where coupled unknowns are counted as samples."""
     p = Tanh(size=32, radius=0.6, batch=1)
     f = lambda z: jnp.tanh(p.w @ z + p.x[0])
-    z, info = jdeq.deq(f, p.z0[0], solver="broyden", max_iter=60)
+    z, info = solve(f, p.z0[0], solver="broyden", max_iter=60)
     assert np.isfinite(z).all() and np.isfinite(info.abs_residual).all()
 
 
@@ -158,7 +162,7 @@ def test_each_sample_stops_by_itself():
     """TorchDEQ: samples that need 7, 11, 21 and 31 steps are all run for 31."""
     gain = np.array([0.2, 0.5, 0.8, 0.95])
     f = lambda z: gain[:, None] * z + 1
-    z, info = jdeq.deq(f, jnp.zeros((4, 1)), tol=1e-4, stop_mode="abs", max_iter=200)
+    z, info = solve(f, jnp.zeros((4, 1)), tol=1e-4, stop_mode="abs", max_iter=200)
     steps = np.ceil(np.log(1e-4) / np.log(gain))  # the residual is gain^k
     np.testing.assert_array_equal(info.steps, steps)
     np.testing.assert_allclose(z[:, 0], (1 - gain**steps) / (1 - gain), rtol=1e-12)
@@ -171,7 +175,7 @@ def test_a_broken_sample_does_not_keep_the_others_running(solver):
     """TorchDEQ: one NaN sample makes all the others run to the cap of 40."""
     broken = jnp.array([[True], [False], [False]])
     f = lambda z: jnp.where(broken, jnp.nan, halving(z))
-    z, info = jdeq.deq(f, jnp.zeros((3, 1)), solver=solver, tol=1e-6, max_iter=40)
+    z, info = solve(f, jnp.zeros((3, 1)), solver=solver, tol=1e-6, max_iter=40)
     np.testing.assert_array_equal(
         info.status, [Status.NONFINITE, Status.CONVERGED, Status.CONVERGED]
     )
@@ -184,7 +188,7 @@ def test_the_tolerance_holds_beyond_30_iterations(start):
     """TorchDEQ: from Broyden's step 31 on, a batch of one stops at 1.9e-3 for a tol of 1e-3."""
     z0 = jnp.array(start)[:, None]
     solver = jdeq.Broyden(tau=0.05, tol=1e-3, stop_mode="abs", max_iter=300)
-    z, info = jdeq.deq(lambda z: 2 - 3 * z, z0, solver=solver)
+    z, info = solve(lambda z: 2 - 3 * z, z0, solver=solver)
     first = 0.8 * np.abs(2 - 4 * z0[:, 0])  # after one step; from then on 5 percent per step
     steps = 1 + np.ceil(np.log(1e-3 / first) / np.log(0.95))
     assert info.converged.all()
@@ -197,7 +201,7 @@ def test_a_solve_that_fails_says_so(solver, capfd):
     """TorchDEQ: no flag, no warning; the residual 1.41 is one number among others."""
     f = lambda z: jnp.where(z < 0.5, 1.0, 0.0)  # jumps over the diagonal: no fixed point
     z0 = jnp.zeros((2, 2))
-    _, info = jdeq.deq(f, z0, solver=solver, max_iter=20, on_failure="warn")
+    _, info = solve(f, z0, solver=solver, max_iter=20, on_failure="warn")
     assert not info.converged.any() and (info.abs_residual > 0.1).all()
     jax.effects_barrier()
     assert "2 of 2 samples did not converge" in capfd.readouterr().err
@@ -208,7 +212,7 @@ def test_best_state_survives_a_blow_up(solver, best):
     """TorchDEQ: 0 * inf in the mixing of states turns a best residual of 3.4e-3 into NaN."""
     bad, target = jnp.array([[jnp.inf], [jnp.nan], [0.0]]), jnp.array([[1.0], [1.0], [0.5]])
     f = lambda z: jnp.where(z > 1.99, bad, 0.5 * z + target)
-    z, info = jdeq.deq(f, jnp.zeros((3, 1)), solver=solver)
+    z, info = solve(f, jnp.zeros((3, 1)), solver=solver)
     last_good = 2 - 2.0 ** (1 - best)  # from there Anderson and Broyden jump to 2
     np.testing.assert_allclose(z[:, 0], [last_good, last_good, 1], rtol=1e-11)
     np.testing.assert_allclose(info.abs_residual[:2], 2.0**-best, rtol=1e-12)
@@ -220,7 +224,7 @@ def test_best_state_survives_a_blow_up(solver, best):
 
 def test_an_overflow_leaves_the_best_state_and_the_other_samples():
     """TorchDEQ: the overflowing sample is returned as NaN, after a lowest residual of 494."""
-    z, info = jdeq.deq(lambda z: z**2, jnp.array([[0.5], [10.0]]), tol=1e-6, stop_mode="abs")
+    z, info = solve(lambda z: z**2, jnp.array([[0.5], [10.0]]), tol=1e-6, stop_mode="abs")
     np.testing.assert_allclose(z[:, 0], [0, 10], atol=1e-6)
     np.testing.assert_array_equal(info.status, [Status.CONVERGED, Status.NONFINITE])
     np.testing.assert_allclose(info.abs_residual[1], 90)
@@ -251,7 +255,7 @@ def test_limited_memory_broyden_solves_all_of_60_random_maps(sixty_maps, memory)
 def test_anderson_is_faster_than_plain_iteration_down_to_1e_10(radius):
     """TorchDEQ: lam=1e-4 in absolute terms: 80 steps, where plain iteration needs 39."""
     p = Tanh(size=16, radius=radius, batch=4)
-    run = lambda solver: jdeq.deq(
+    run = lambda solver: solve(
         functools.partial(p.f, p.w), p.z0, solver=solver, tol=1e-10, stop_mode="abs", max_iter=300
     )
     _, plain = run("fixed_point_iter")
@@ -284,7 +288,7 @@ def test_a_sample_at_its_solution_does_not_disturb_anderson(lam):
     w = matrix(4, 0.5)
     z0 = jnp.array([[0.0] * 4, [1.0] * 4])
     solver = jdeq.Anderson(lam=lam, tol=1e-9, stop_mode="abs")
-    z, info = jdeq.deq(lambda z: jnp.tanh(z @ w.T), z0, solver=solver)
+    z, info = solve(lambda z: jnp.tanh(z @ w.T), z0, solver=solver)
     np.testing.assert_allclose(z, 0, atol=1e-8)
     assert info.steps[0] == 0 and info.converged.all()
 
@@ -292,7 +296,7 @@ def test_a_sample_at_its_solution_does_not_disturb_anderson(lam):
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_anderson_runs_in_half_precision(dtype):
     """TorchDEQ: NotImplementedError, no LU factorisation of such matrices on the CPU."""
-    z, info = jdeq.deq(halving, jnp.zeros((2, 3), dtype), solver="anderson")
+    z, info = solve(halving, jnp.zeros((2, 3), dtype), solver="anderson")
     assert z.dtype == dtype and info.converged.all()
     np.testing.assert_allclose(z.astype(jnp.float32), 2, rtol=0.05)
 
@@ -354,7 +358,8 @@ def test_gradients_flow_in_both_modes(mode):
     p = Tanh()
     model = layer(p)
     getattr(model, mode)()
-    grads = nnx.grad(lambda m: jnp.sum(m(jnp.asarray(p.x))[0] ** 2) / 2)(model)
+    loss = lambda m: jnp.sum(m(jnp.asarray(p.x))[0] ** 2) / 2
+    grads = nnx.jit(nnx.grad(loss))(model)
     assert relative_error(grads["cell"]["linear"]["kernel"][...].T, p.gradient()) < 1e-6
 
 
@@ -401,7 +406,8 @@ def test_a_layer_can_be_called_twice_before_its_gradient():
     def loss(m):
         return sum(jnp.sum(m(jnp.asarray(p.x))[0] ** 2) / 2 for p in (one, two))
 
-    got = nnx.grad(loss)(layer(one))["cell"]["linear"]["kernel"][...].T
+    grads = nnx.jit(nnx.grad(loss))(layer(one))
+    got = grads["cell"]["linear"]["kernel"][...].T
     assert relative_error(got, one.gradient() + two.gradient()) < 1e-6
 
 
@@ -423,7 +429,7 @@ def test_no_iterations_and_an_unrolled_gradient(solver):
 
 def test_simple_fixed_point_iter_takes_plain_functions():
     """TorchDEQ: its own example fails, f has to accept tau."""
-    z, _ = jdeq.deq(jnp.cos, jnp.zeros((1,)), solver="simple_fixed_point_iter", max_iter=100)
+    z, _ = solve(jnp.cos, jnp.zeros((1,)), solver="simple_fixed_point_iter", max_iter=100)
     np.testing.assert_allclose(z, 0.7390851332151607, rtol=1e-12)
 
 
@@ -485,7 +491,7 @@ def test_tol_and_stop_mode_reach_the_solver():
     assert config.solver() == jdeq.FixedPointIter(max_iter=40, tol=1e-2, stop_mode="abs")
     want = jdeq.FixedPointIter(max_iter=40, tol=1e-3, stop_mode="abs")
     assert config.backward().backward_solver == want
-    _, info = jdeq.deq(halving, jnp.zeros((1, 1)), tol=1e-2, stop_mode="abs")
+    _, info = solve(halving, jnp.zeros((1, 1)), tol=1e-2, stop_mode="abs")
     np.testing.assert_array_equal(info.steps, [7])  # 2^-7 < 1e-2
 
 
@@ -500,7 +506,7 @@ def test_tol_and_stop_mode_reach_the_solver():
 )
 def test_solver_options_reach_the_solver(solver, options, want):
     """TorchDEQ: m, lam, tau and memory given to get_deq are ignored."""
-    z, _ = jdeq.deq(halving, jnp.zeros((1, 1)), solver=solver, max_iter=5, **options)
+    z, _ = solve(halving, jnp.zeros((1, 1)), solver=solver, max_iter=5, **options)
     np.testing.assert_allclose(z, want, rtol=1e-12)
 
 
@@ -526,7 +532,7 @@ def test_a_zero_channel_stays_finite(learn_scale):
     """TorchDEQ: the channel becomes NaN."""
     norm = normalised(jnp.array([[0.0, 3.0], [0.0, 4.0]]), learn_scale=learn_scale)
     want = [[0, 3], [0, 4]] if learn_scale else [[0, 0.6], [0, 0.8]]
-    grads = nnx.grad(lambda n: jnp.sum(n.fold().kernel[...] ** 3))(norm)
+    grads = nnx.jit(nnx.grad(lambda n: jnp.sum(n.fold().kernel[...] ** 3)))(norm)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
     np.testing.assert_allclose(norm.fold().kernel[...], want, rtol=1e-12)
 

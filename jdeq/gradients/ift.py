@@ -65,16 +65,16 @@ class IFT(Backward):
     phantom: PhantomGrad = PhantomGrad(steps=1)
 
     def __post_init__(self) -> None:
-        names = ("tol", "max_iter", "stop_mode")
-        options = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
-        object.__setattr__(self, "_solver", resolve_solver(self.solver, options))
+        _ = self.backward_solver  # raises for an unknown name or option
         if not isinstance(self.phantom, PhantomGrad):
             raise TypeError(f"phantom must be a jdeq.PhantomGrad, got {self.phantom!r}")
 
     @property
     def backward_solver(self) -> Solver:
-        """The solver object behind `solver` and its options."""
-        return self._solver  # type: ignore[attr-defined]
+        """The solver object that `solver` and its options stand for."""
+        names = ("tol", "max_iter", "stop_mode")
+        options = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+        return resolve_solver(self.solver, options)
 
     def __call__(self, problem: Problem) -> Solution:
         run = self._both_modes(problem) if self.forward_mode else self._reverse_mode(problem)

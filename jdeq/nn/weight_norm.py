@@ -81,7 +81,7 @@ class WeightNorm(nnx.Module):
 
     def fold(self) -> nnx.Module:
         """The plain module with normalised kernels; gradients reach `v` and `g`."""
-        folded = nnx.merge(*nnx.split(self.module))
+        folded = nnx.merge(*nnx.split(self.module), copy=True)
         for path, module in _kernel_modules(folded):
             if path in self.paths:
                 v = module.kernel[...]

@@ -120,7 +120,7 @@ class Anderson(IterativeSolver):
         diagonal = jnp.diagonal(gram, axis1=-2, axis2=-1)
         scale = jnp.where(diagonal > 0, lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 0)
         unit = gram * scale[..., None] * scale[..., None, :]
-        unit = jnp.where(row == column, unit + ridge, unit)
+        unit = unit + ridge * (row == column).astype(dtype)
         return scale * _solve_spd(unit, scale * rhs, dependent=4 * size * eps)
 
 
