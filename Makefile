@@ -1,0 +1,35 @@
+# Every target makes the environment it needs, in .venv. PYTHON=python3.12 make test picks another.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check lint notebooks bench clean
+
+demo: $(VENV)/.zoo  ## trains an equilibrium model on real images, prints its accuracy, plots
+	$(BIN)/python -m zoo train mdeq --preset quick --out runs/demo
+
+check: lint  ## the quick part: lint, types, fast tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+test: lint  ## everything: lint, types, all tests, notebooks
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+notebooks: $(VENV)/.dev  ## executes every notebook
+	$(BIN)/python -m pytest -q tests/test_notebooks.py
+
+bench: $(VENV)/.bench  ## measures jdeq beside its peers
+	$(BIN)/python -m benchmarks
+
+$(VENV)/.%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -e ".[$*]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,16 @@
+"""The README's Python runs as it stands."""
+
+import pathlib
+import re
+
+import jax
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
+
+
+def test_readme_examples_run(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    assert len(blocks) >= 2
+    with jax.numpy_dtype_promotion("standard"), jax.enable_x64(False):
+        exec("\n".join(blocks), {})
+    assert "4 CONVERGED" in capsys.readouterr().out
