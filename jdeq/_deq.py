@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from ._info import SolverInfo
@@ -77,6 +78,8 @@ def deq(
     limit = None
     if isinstance(max_iter, jax.Array) and jnp.issubdtype(max_iter.dtype, jnp.integer):
         limit = max_iter
+    elif isinstance(max_iter, np.integer):
+        solver_options["max_iter"] = int(max_iter)
     elif max_iter is not None:
         solver_options["max_iter"] = max_iter
     if on_failure not in ("ignore", "warn"):
@@ -89,7 +92,7 @@ def deq(
         forward,
         batch_dims=batch_dims,
         limit=limit,
-        indexing=_schedule(forward.max_iter, n_states, indexing),
+        indexing=schedule(forward.max_iter, n_states, indexing),
         warn=on_failure == "warn",
     )
     solution = differentiate(problem)
@@ -101,7 +104,7 @@ def deq(
     return solution.z, info
 
 
-def _schedule(max_iter: int, n_states: int, indexing: Sequence[int] | None) -> tuple[int, ...]:
+def schedule(max_iter: int, n_states: int, indexing: Sequence[int] | None) -> tuple[int, ...]:
     """The iterations, before the last, at which states are sampled."""
     check_int("n_states", n_states, low=1)
     if indexing is None:

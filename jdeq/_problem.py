@@ -56,7 +56,12 @@ class Problem:
         z0 = check_state(z0, batch_dims)
         pure, consts, z0 = trace(f, z0)
         bound = jnp.asarray(solver.max_iter, jnp.int32)
-        limit = bound if limit is None else jnp.minimum(limit, bound).astype(jnp.int32)
+        if limit is None:
+            limit = bound
+        elif limit.ndim:
+            raise ValueError(f"max_iter must be one integer, got an array of shape {limit.shape}")
+        else:
+            limit = jnp.clip(limit.astype(jnp.int32), 0, bound)
         limit = limit.reshape((1,) * batch_dims)
         return cls(pure, consts, z0, limit, solver, Space(batch_dims), indexing, warn)
 

@@ -30,7 +30,7 @@ def check_state(z0: PyTree, batch_dims: int) -> PyTree:
         name = "z0" + jax.tree_util.keystr(path)
         if not isinstance(leaf, Array | np.ndarray | np.generic | float):
             raise TypeError(f"{name} must be a floating array, got {type(leaf).__name__}")
-        dtype, shape = jnp.result_type(leaf), jnp.shape(leaf)
+        dtype, shape = getattr(leaf, "dtype", None) or jnp.result_type(leaf), jnp.shape(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(f"{name} must be floating, got {dtype}{list(shape)}")
         if len(shape) < batch_dims:

@@ -242,10 +242,10 @@ def test_limited_memory_broyden_solves_all_of_60_random_maps(sixty_maps, memory)
 
     @jax.jit
     @jax.vmap
-    def solve(w, x):
+    def solve_map(w, x):
         return jdeq.deq(lambda z: jnp.tanh(z @ w.T + x), jnp.zeros_like(x), solver=solver)
 
-    z, info = solve(np.stack([p.w for p in sixty_maps]), np.stack([p.x for p in sixty_maps]))
+    z, info = solve_map(np.stack([p.w for p in sixty_maps]), np.stack([p.x for p in sixty_maps]))
     assert np.sum(~np.all(info.converged, -1)) == 0
     want = [p.solution() for p in sixty_maps]
     np.testing.assert_allclose(z, want, rtol=0, atol=1e-6)
@@ -271,12 +271,12 @@ def test_anderson_does_not_depend_on_the_units_of_z():
 
     @jax.jit
     @jax.vmap
-    def solve(unit):
+    def solve_in(unit):
         f = lambda z: unit * p.f(p.w, z / unit)
         return jdeq.deq(f, unit * p.z0, solver="anderson", tol=1e-6)
 
     units = jnp.array([1e-4, 1e-2, 1, 100])
-    z, info = solve(units)
+    z, info = solve_in(units)
     assert info.converged.all()
     np.testing.assert_array_equal(info.steps, np.tile(info.steps[2], (4, 1)))
     np.testing.assert_allclose(z / units[:, None, None], np.tile(z[2], (4, 1, 1)), atol=1e-5)
@@ -439,9 +439,8 @@ def test_simple_fixed_point_iter_as_backward_solver_and_with_two_variables():
 
     def total(a):  # u = v / 2 + a, v = u / 2: u = 4a/3, v = 2a/3
         f = lambda z: (0.5 * z[1] + a, 0.5 * z[0])
-        u, v = jdeq.deq(f, (jnp.zeros(1), jnp.zeros(1)), solver=simple, backward=jdeq.IFT(simple))[
-            0
-        ]
+        z0 = jnp.zeros(1), jnp.zeros(1)
+        u, v = jdeq.deq(f, z0, solver=simple, backward=jdeq.IFT(simple))[0]
         return (u + v).sum()
 
     value, slope = jax.jit(jax.value_and_grad(total))(3.0)

@@ -21,7 +21,8 @@ class Solver(abc.ABC):
         tol: a sample is converged when its residual is below this. None: three quarters of the
             digits of the state's dtype, `eps ** 0.75` (6e-6 in float32, 2e-12 in float64, 3e-2
             in bfloat16). A smaller tol than the dtype resolves ends in `Status.STALLED`.
-        stop_mode: `"rel"` compares `||f(z) - z|| / ||f(z)||` with tol, `"abs"` the numerator alone.
+        stop_mode: `"rel"` compares `||f(z) - z|| / ||f(z)||` with tol, `"abs"` the numerator alone;
+            a solution `z* = 0` is only found by `"abs"`.
     """
 
     max_iter: int = 50
