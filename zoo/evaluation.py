@@ -1,6 +1,7 @@
 """A model on a whole data split."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -47,7 +48,9 @@ class Evaluator:
         model.eval()
         graphdef = nnx.graphdef(model)
 
-        def evaluate(params: nnx.State, rest: nnx.State, batch: Batch) -> dict[str, Any]:
+        def evaluate(
+            params: nnx.State, rest: nnx.State, batch: Mapping[str, jax.Array]
+        ) -> dict[str, Any]:
             return task.evaluate(nnx.merge(graphdef, params, rest), batch)
 
         self._evaluate = jax.jit(evaluate)

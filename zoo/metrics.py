@@ -16,6 +16,7 @@ class MetricsLog:
         self.path = out / "metrics.jsonl"
         kept = [row for row in read_metrics(out) if row["step"] <= resume_at]
         temporary = self.path.with_suffix(".tmp")
+        out.mkdir(parents=True, exist_ok=True)
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
         temporary.replace(self.path)
 

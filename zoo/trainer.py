@@ -10,7 +10,7 @@ from flax import nnx
 from tqdm import tqdm
 
 from zoo.checkpoint import Checkpoints, open_checkpoints
-from zoo.data.batches import train_batches
+from zoo.data.batches import check_batch_size, train_batches
 from zoo.errors import UserError
 from zoo.evaluation import Evaluation, Evaluator
 from zoo.metrics import MetricsLog, read_metrics
@@ -35,6 +35,7 @@ class Trainer:
 
     def __init__(self, task: Task, config: RunConfig, data: Data):
         self.task, self.config, self.data = task, config, data
+        check_batch_size(data, config.train.batch_size)  # before anything takes time
         optimizer = task.optimizer(config.train)
 
         @nnx.jit

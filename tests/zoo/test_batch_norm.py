@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -7,7 +8,7 @@ from zoo.batch_norm import BatchNorm
 def test_running_variance_is_unbiased_and_output_biased():
     x = np.random.default_rng(0).normal(2.0, 3.0, (2, 3, 2, 4)).astype(np.float32)
     bn = BatchNorm(4)
-    y = bn(x)
+    y = bn(jnp.asarray(x))
     flat = x.reshape(-1, 4)
     np.testing.assert_allclose(bn.mean[...], 0.1 * flat.mean(0), rtol=1e-5)
     np.testing.assert_allclose(bn.var[...], 0.9 + 0.1 * flat.var(0, ddof=1), rtol=1e-5)
@@ -18,10 +19,12 @@ def test_running_variance_is_unbiased_and_output_biased():
 def test_evaluation_uses_and_keeps_the_running_statistics():
     x = np.random.default_rng(0).normal(2.0, 3.0, (5, 4)).astype(np.float32)
     bn = BatchNorm(4)
-    bn(x)
+    bn(jnp.asarray(x))
     mean, var = np.array(bn.mean[...]), np.array(bn.var[...])
     bn.eval()
-    np.testing.assert_allclose(bn(x), (x - mean) / np.sqrt(var + 1e-5), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        bn(jnp.asarray(x)), (x - mean) / np.sqrt(var + 1e-5), rtol=1e-4, atol=1e-5
+    )
     np.testing.assert_array_equal(bn.mean[...], mean)
     np.testing.assert_array_equal(bn.var[...], var)
 

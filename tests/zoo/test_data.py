@@ -81,7 +81,8 @@ def test_missing_and_truncated_cifar_files_are_named(tmp_path, monkeypatch):
 
 def test_jpeg_cifar(tmp_path):
     """The archive cuts a common header off each file; here it is the first two bytes."""
-    arrays = {"header": np.frombuffer(b"\xff\xd8", np.uint8)}
+    save = lambda a: np.savez(tmp_path / "cifar10_jpeg.npz", allow_pickle=False, **a)
+    arrays: dict[str, np.ndarray] = {"header": np.frombuffer(b"\xff\xd8", np.uint8)}
     for split, n in (("train", 3), ("test", 2)):
         files = []
         for i in range(n):
@@ -89,16 +90,17 @@ def test_jpeg_cifar(tmp_path):
             Image.fromarray(np.full((32, 32, 3), 40 * i, np.uint8)).save(out, "JPEG")
             files.append(np.frombuffer(out.getvalue()[2:], np.uint8))
         arrays[f"{split}_bytes"] = np.concatenate(files)
-        arrays[f"{split}_offsets"] = np.cumsum([0] + [len(f) for f in files]).astype(np.int32)
+        offsets = np.cumsum([0] + [len(f) for f in files]).astype(np.int32)
+        arrays[f"{split}_offsets"] = offsets
         arrays[f"{split}_labels"] = np.arange(n, dtype=np.uint8)
-    np.savez(tmp_path / "cifar10_jpeg.npz", **arrays)
+    save(arrays)
     train, test = cifar10(tmp_path)
     want = (40 / 255 - MEAN) / STD
     np.testing.assert_allclose(train["x"][1, 0, 0], want, atol=0.02)
     np.testing.assert_array_equal(test["y"], [0, 1])
 
     arrays["test_bytes"] = arrays["test_bytes"][:-9]
-    np.savez(tmp_path / "cifar10_jpeg.npz", **arrays)
+    save(arrays)
     with pytest.raises(UserError, match="cifar10_jpeg.npz"):
         cifar10(tmp_path)
 

@@ -20,17 +20,15 @@ def train_batches(
     Raises:
         UserError: there are fewer samples than a batch holds.
     """
+    check_batch_size(data, batch_size)
     arrays, augment = data.train, data.augment
-    n = _size(arrays)
-    if batch_size > n:
-        raise UserError(f"batch_size {batch_size} is more than the {n} training samples")
 
     def gather(index: np.ndarray, rng: np.random.Generator) -> Batch:
         batch = {name: array[index] for name, array in arrays.items()}
         return batch if augment is None else augment(batch, rng)
 
     batches = (
-        grain.MapDataset.range(n)
+        grain.MapDataset.range(_size(arrays))
         .seed(seed)
         .shuffle()
         .batch(batch_size, drop_remainder=True)
@@ -39,6 +37,13 @@ def train_batches(
     )
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
     return iter(batches[start:stop].to_iter_dataset(options))
+
+
+def check_batch_size(data: Data, batch_size: int) -> None:
+    """Raises UserError if there are fewer training samples than a batch holds."""
+    n = _size(data.train)
+    if batch_size > n:
+        raise UserError(f"batch_size {batch_size} is more than the {n} training samples")
 
 
 def eval_batches(arrays: Batch, batch_size: int) -> Iterator[tuple[Batch, int]]:

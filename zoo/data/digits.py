@@ -14,11 +14,8 @@ def digits() -> Data:
     images, labels = load_digits(return_X_y=True)
     x = images.reshape(-1, 8, 8, 1).astype(np.float32) / 16
     y = labels.astype(np.int32)
-    x_train, x_test, y_train, y_test = train_test_split(
-        x, y, test_size=0.2, stratify=y, random_state=SPLIT_SEED
+    train, test = train_test_split(
+        np.arange(len(y)), test_size=0.2, stratify=y, random_state=SPLIT_SEED
     )
-    mean, std = x_train.mean(), x_train.std()
-    return Data(
-        train={"x": (x_train - mean) / std, "y": y_train},
-        test={"x": (x_test - mean) / std, "y": y_test},
-    )
+    x = (x - x[train].mean()) / x[train].std()
+    return Data(train={"x": x[train], "y": y[train]}, test={"x": x[test], "y": y[test]})

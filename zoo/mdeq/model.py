@@ -56,8 +56,9 @@ class MDEQ(nnx.Module):
             config.final_channels, config.n_classes, kernel_init=torch_uniform, **options
         )
         bound = config.final_channels**-0.5
-        bias = self.classifier.bias
-        bias.set_value(jax.random.uniform(rngs.params(), bias.shape, param_dtype, -bound, bound))
+        self.classifier.bias = nnx.Param(
+            jax.random.uniform(rngs.params(), (config.n_classes,), param_dtype, -bound, bound)
+        )
 
     def __call__(self, x: Array, *, key: Array | None = None) -> tuple[Array, jdeq.SolverInfo]:
         """Images (B, H, W, in_channels) -> logits (B, n_classes) and the solve's statistics."""

@@ -11,6 +11,7 @@ import optax
 from flax import nnx
 from jax import Array
 
+import jdeq
 from zoo.errors import UserError
 from zoo.mdeq.full_stage import FullStage, State
 from zoo.mdeq.model import MDEQ
@@ -79,7 +80,7 @@ def _function_rows(reference: Reference, tolerance: float) -> list[Row]:
     kernels = export_arrays(nnx.state(cell, _is_kernel), names)
     kernels = {f"full_stage.{name}": value for name, value in kernels.items()}
     effective = _of_same_names(reference.files["effective_weights"], kernels, names.ignores)
-    z, u = io.maps("f_z", n), io.maps("eval_u", n)
+    z, u = (jax.tree.map(jnp.asarray, io.maps(name, n)) for name in ("f_z", "eval_u"))
     branch, out, logits = _run_function(model, cell, z, u)
     return [
         compare_many("effective weights", kernels, effective, tolerance),
@@ -216,7 +217,9 @@ def _batch(io: Arrays) -> tuple[Array, Array]:
 def _folded(model: MDEQ) -> FullStage:
     """The equilibrium function with its normalised kernels."""
     cell = model.full_stage.cell
-    return cell if isinstance(cell, FullStage) else cell.fold()
+    folded = cell.fold() if isinstance(cell, jdeq.nn.WeightNorm) else cell
+    assert isinstance(folded, FullStage)
+    return folded
 
 
 def _is_kernel(path, value) -> bool:

@@ -18,7 +18,7 @@ from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.model import MDEQ
 from zoo.mdeq.presets import PRESETS
 from zoo.parity import Row
-from zoo.task import Data, TrainConfig
+from zoo.task import Data, Preset, TrainConfig
 
 FINAL_LR = 1e-6
 
@@ -29,7 +29,7 @@ class MDEQTask:
     name = "mdeq"
     summary = "multiscale DEQ, image classification"
     metric = "accuracy"
-    presets = PRESETS
+    presets: Mapping[str, Preset] = PRESETS
 
     def model_config(self, fields: Mapping[str, Any]) -> MDEQConfig:
         """Sizes from a saved configuration."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 LEAVES = (
     (r"\.(kernel|scale|embedding)$", ".weight"),
@@ -30,7 +30,7 @@ class TorchNames:
     ignored: str = r"\.num_batches_tracked$"
     as_is: str = r"(?!)"
 
-    def of(self, path: Sequence[str | int]) -> str:
+    def of(self, path: Iterable[object]) -> str:
         """The PyTorch name of the variable at `path`."""
         name = ".".join(map(str, path))
         for pattern, replacement in self.rules + LEAVES:

@@ -9,6 +9,7 @@ from flax import nnx
 import jdeq
 from zoo.cli import count_parameters
 from zoo.mdeq.config import MDEQConfig
+from zoo.mdeq.full_stage import FullStage
 from zoo.mdeq.model import MDEQ
 from zoo.mdeq.presets import PRESETS
 from zoo.mdeq.task import TASK
@@ -29,6 +30,14 @@ def sizes(n: int, **changes) -> MDEQConfig:
         "image_size": (16, 16),
     }
     return MDEQConfig(**options | changes)
+
+
+def plain_cell(model: MDEQ) -> FullStage:
+    norm = model.full_stage.cell
+    assert isinstance(norm, jdeq.nn.WeightNorm)
+    cell = norm.fold()
+    assert isinstance(cell, FullStage)
+    return cell
 
 
 @pytest.mark.parametrize(("preset", "count"), [("cifar-small", 159034), ("cifar-large", 11099998)])
@@ -56,7 +65,7 @@ def test_shapes_for_every_branch_count(n, downsample_times):
 
 def test_one_branch_is_the_block_alone():
     model = MDEQ(sizes(1), DEQ, rngs=nnx.Rngs(0))
-    cell = model.full_stage.cell.fold()
+    cell = plain_cell(model)
     z = (jax.random.normal(jax.random.key(1), (2, 4, 4, 4)),)
     u = (jax.random.normal(jax.random.key(2), (2, 4, 4, 4)),)
     np.testing.assert_array_equal(cell(z, u)[0], cell.branch_outputs(z, u)[0])
@@ -65,14 +74,17 @@ def test_one_branch_is_the_block_alone():
 
 def test_initial_weights():
     model = MDEQ(PRESETS["cifar-small"].model, DEQ, rngs=nnx.Rngs(0))
-    cell = model.full_stage.cell
-    v = cell.module.branches[0].blocks[0].conv1.kernel[...]
+    norm = model.full_stage.cell
+    assert isinstance(norm, jdeq.nn.WeightNorm) and isinstance(norm.module, FullStage)
+    v = norm.module.branches[0].blocks[0].conv1.kernel[...]
     bound = (24 * 9) ** -0.5
     assert np.abs(v).max() <= bound
     np.testing.assert_allclose(np.std(v), bound / 3**0.5, rtol=0.02)
-    np.testing.assert_allclose(cell.fold().branches[0].blocks[0].conv1.kernel[...], v, rtol=1e-5)
+    folded = plain_cell(model).branches[0].blocks[0].conv1.kernel[...]
+    np.testing.assert_allclose(folded, v, rtol=1e-5)
     np.testing.assert_allclose(np.std(model.stem[1].conv.kernel[...]), 0.01, rtol=0.05)
-    assert np.abs(model.classifier.bias[...]).max() <= 200**-0.5
+    bias = model.classifier.bias
+    assert bias is not None and 0 < np.abs(bias[...]).max() <= 200**-0.5
 
 
 @pytest.mark.parametrize(
