@@ -1,5 +1,7 @@
 """What the compiled program looks like: loops, memory, compilations, collectives."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,8 +20,12 @@ W = jnp.asarray(matrix(16, 0.8), jnp.float32)
 B = jnp.asarray(np.random.default_rng(0).normal(size=(32, 16)), jnp.float32)
 
 
+def compiled(fn, *args) -> Any:
+    return jax.jit(fn).lower(*args).compile()
+
+
 def count_whiles(fn, *args):
-    return jax.jit(fn).lower(*args).compile().as_text().count(" while(")
+    return compiled(fn, *args).as_text().count(" while(")
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -74,7 +80,7 @@ def test_memory_of_a_gradient_does_not_grow_with_the_iterations(solver, backward
             )
             return z.sum()
 
-        return jax.jit(jax.grad(loss)).lower(W).compile().memory_analysis().temp_size_in_bytes
+        return compiled(jax.grad(loss), W).memory_analysis().temp_size_in_bytes
 
     assert temp_bytes(10) == temp_bytes(1000)
 
@@ -91,7 +97,7 @@ def test_memory_of_unrolling_does_grow():
             )
             return z.sum()
 
-        return jax.jit(jax.grad(loss)).lower(W).compile().memory_analysis().temp_size_in_bytes
+        return compiled(jax.grad(loss), W).memory_analysis().temp_size_in_bytes
 
     state = 64 * 16 * 4
     assert temp_bytes(100, True) - temp_bytes(10, True) > 90 * state
@@ -173,8 +179,8 @@ def test_a_sharded_batch_stays_sharded(solver, kind):
         assert info.steps.sharding.is_equivalent_to(sharded.sharding, 1)
         grads = jax.jit(jax.grad(loss, (0, 1)))(w, sharded)
         assert grads[1].sharding.is_equivalent_to(sharded.sharding, 2)
-        forward = jax.jit(solve).lower(w, sharded).compile().as_text()
-        both = jax.jit(jax.grad(loss, (0, 1))).lower(w, sharded).compile().as_text()
+        forward = compiled(solve, w, sharded).as_text()
+        both = compiled(jax.grad(loss, (0, 1)), w, sharded).as_text()
     for text in (forward, both):
         for collective in ("all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
             assert collective not in text
@@ -203,7 +209,7 @@ def test_features_may_be_sharded(solver, kind):
         b = jax.device_put(B, jax.NamedSharding(mesh, jax.P(None, "data")))
         gains = jax.device_put(gain, jax.NamedSharding(mesh, jax.P("data")))
         z, info = jax.jit(solve)(gains, b)
-        text = jax.jit(solve).lower(gains, b).compile().as_text()
+        text = compiled(solve, gains, b).as_text()
         assert z.sharding.is_equivalent_to(b.sharding, 2)
         grad = jax.jit(jax.grad(lambda g, b: solve(g, b)[0].sum()))(gains, b)
     assert "all-gather" not in text

@@ -7,7 +7,8 @@ the image of z_k; Broyden measures z_k in step k and hands back z_k.
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from .golden import fields, load
 
 
 class Method(NamedTuple):
-    solver: jdeq.IterativeSolver
+    solver: Any
     ahead: int  # their step that measures z_k is k + ahead
     column: int  # column j of their trace belongs to z_(j + column)
 
@@ -38,10 +39,10 @@ METHODS = {
 
 
 class Problem(NamedTuple):
-    f: object  # f(params, z)
+    f: Callable  # f(params, z)
     params: dict
-    z0: object
-    newton: np.ndarray
+    z0: Any
+    newton: Any  # flat, where there is one
     golden: dict
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from jax.test_util import check_grads
 
 import jdeq
@@ -53,7 +54,7 @@ def test_affine_system_and_its_gradients_are_exact(solver, radius):
 @pytest.mark.parametrize("solver", TIGHT)
 def test_gradient_of_a_coupled_tanh_network_is_the_dense_one(solver):
     f, params, z0 = tanh_system()
-    flat0, unravel = jax.flatten_util.ravel_pytree(z0)
+    flat0, unravel = ravel_pytree(z0)
 
     def loss(p):
         z, _ = jdeq.deq(
@@ -61,7 +62,7 @@ def test_gradient_of_a_coupled_tanh_network_is_the_dense_one(solver):
         )
         return jnp.sum(z["a"] ** 2) + jnp.sum(z["b"] ** 3)
 
-    flat_f = lambda p, v: jax.flatten_util.ravel_pytree(f(p, unravel(v)))[0]
+    flat_f = lambda p, v: ravel_pytree(f(p, unravel(v)))[0]
     v = flat0
     for _ in range(50):  # Newton with the dense Jacobian
         v = v - jnp.linalg.solve(

@@ -466,7 +466,7 @@ def test_f_may_ignore_z(backward):
 def test_misspelt_options_raise():
     """TorchDEQ: f_max_iters=3 is accepted, and f_max_iter stays 40."""
     with pytest.raises(TypeError, match="f_max_iters"):
-        jdeq.DEQConfig(f_max_iters=3)
+        jdeq.DEQConfig(**{"f_max_iters": 3})
     with pytest.raises(TypeError, match="f_max_iters"):
         jdeq.DEQConfig.from_dict({"f_max_iters": 3})
     with pytest.raises(TypeError, match="max_iters.*did you mean 'max_iter'"):
@@ -489,7 +489,8 @@ def test_tol_and_stop_mode_reach_the_solver():
     config = jdeq.DEQConfig(f_tol=1e-2, f_stop_mode="abs", b_tol=1e-3, b_stop_mode="abs", ift=True)
     assert config.solver() == jdeq.FixedPointIter(max_iter=40, tol=1e-2, stop_mode="abs")
     want = jdeq.FixedPointIter(max_iter=40, tol=1e-3, stop_mode="abs")
-    assert config.backward().backward_solver == want
+    backward = config.backward()
+    assert isinstance(backward, jdeq.IFT) and backward.backward_solver == want
     _, info = solve(halving, jnp.zeros((1, 1)), tol=1e-2, stop_mode="abs")
     np.testing.assert_array_equal(info.steps, [7])  # 2^-7 < 1e-2
 

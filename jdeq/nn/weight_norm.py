@@ -72,7 +72,7 @@ class WeightNorm(nnx.Module):
         kernels = {p: m for p, m in _kernel_modules(module) if not left_out(p, m)}
         if not kernels:
             raise ValueError(f"{type(module).__name__} has no kernel to normalise")
-        self.module = module
+        self.module: Any = module
         self.paths = tuple(kernels)
         self.target_norm = target_norm
         self.clip = clip
@@ -82,7 +82,7 @@ class WeightNorm(nnx.Module):
             else {}
         )
 
-    def fold(self) -> nnx.Module:
+    def fold(self) -> Any:
         """The plain module with normalised kernels; gradients reach `v` and `g`."""
         folded = nnx.merge(*nnx.split(self.module), copy=True)
         for path, module in _kernel_modules(folded):

@@ -1,5 +1,7 @@
 """The DEQ layer, and cells of other libraries."""
 
+from typing import Any
+
 import equinox
 import flax.linen
 import jax
@@ -110,8 +112,8 @@ def test_functions_linen_and_equinox_cells():
     z, info = jdeq.nn.DEQ(function)(x)
     np.testing.assert_allclose(function(z, x), z, atol=1e-3)
 
-    linen = flax.linen.Dense(3, use_bias=False)
-    params = linen.init(jax.random.key(0), x)
+    linen: Any = flax.linen.Dense(3, use_bias=False)
+    params: Any = linen.init(jax.random.key(0), x)
     dense = equinox.nn.Linear(3, 3, use_bias=False, key=jax.random.key(0))
     dense = equinox.tree_at(lambda d: d.weight, dense, params["params"]["kernel"].T)
 
