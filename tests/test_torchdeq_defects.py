@@ -466,7 +466,7 @@ def test_f_may_ignore_z(backward):
 def test_misspelt_options_raise():
     """TorchDEQ: f_max_iters=3 is accepted, and f_max_iter stays 40."""
     with pytest.raises(TypeError, match="f_max_iters"):
-        jdeq.DEQConfig(**{"f_max_iters": 3})
+        jdeq.DEQConfig(f_max_iters=3)  # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError, match="f_max_iters"):
         jdeq.DEQConfig.from_dict({"f_max_iters": 3})
     with pytest.raises(TypeError, match="max_iters.*did you mean 'max_iter'"):
