@@ -7,6 +7,7 @@ from .config import DEQConfig as DEQConfig, add_deq_args as add_deq_args
 from .gradients import (
     IFT as IFT,
     JFB as JFB,
+    SHINE as SHINE,
     Backward as Backward,
     PhantomGrad as PhantomGrad,
     Unroll as Unroll,
@@ -15,6 +16,7 @@ from .gradients.registry import register_backward as register_backward
 from .solvers import (
     Anderson as Anderson,
     Broyden as Broyden,
+    Fallback as Fallback,
     FixedPointIter as FixedPointIter,
     IterativeSolver as IterativeSolver,
     SimpleFixedPointIter as SimpleFixedPointIter,

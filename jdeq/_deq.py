@@ -96,7 +96,7 @@ def deq(
         warn=on_failure == "warn",
     )
     solution = differentiate(problem)
-    sampled = n_states > 1 or indexing is not None
+    sampled = n_states > 1 or indexing is not None or solution.states
     states = (*solution.states, solution.z) if sampled else ()
     info = problem.info(solution)._replace(states=states)
     if problem.warn:

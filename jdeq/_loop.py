@@ -22,7 +22,8 @@ class Solution(NamedTuple):
 
     `z` is the returned state, `states` the sampled ones; `abs_residual`, `rel_residual`,
     `steps`, `status` as in `SolverInfo`; `evals` (*batch,) int32 counts the evaluations of `f`
-    until the sample stopped; the traces are `(*batch, max_iter)`.
+    until the sample stopped; the traces are `(*batch, max_iter)`. `memory` is the solver's own
+    last state, where it was asked for.
     """
 
     z: PyTree
@@ -34,6 +35,7 @@ class Solution(NamedTuple):
     abs_trace: Array
     rel_trace: Array
     states: tuple[PyTree, ...]
+    memory: Any = ()
 
 
 class Residual(NamedTuple):
@@ -132,6 +134,7 @@ def iterate(
         )
         z_next, state = solver.step(space, c.k, c.z, fz, c.solver)
         moving = best.status == Status.MAX_ITER
+        state = solver.freeze(space, moving, state, c.solver)
         return _Carry(c.k + 1, space.where(moving, z_next, c.z), state, best)
 
     start = _Carry(
@@ -143,7 +146,9 @@ def iterate(
         body = jax.checkpoint(one_pass) if loop == "checkpointed scan" else one_pass
         end, _ = lax.scan(lambda c, _: (body(c), None), start, None, length=solver.max_iter + 1)
     best: Solution = end.best
-    return best._replace(abs_trace=best.abs_trace[..., 1:], rel_trace=best.rel_trace[..., 1:])
+    return best._replace(
+        abs_trace=best.abs_trace[..., 1:], rel_trace=best.rel_trace[..., 1:], memory=end.solver
+    )
 
 
 def _start(

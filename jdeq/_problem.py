@@ -29,6 +29,7 @@ class Problem:
         space: the algebra for states like `z0`.
         indexing: iterations at which states are sampled.
         warn: print a line where a solve, forward or backward, does not converge.
+        keep_memory: hand out the solver's own last state with the solution.
     """
 
     pure: Pure
@@ -39,6 +40,7 @@ class Problem:
     space: Space
     indexing: tuple[int, ...] = ()
     warn: bool = False
+    keep_memory: bool = False
 
     @classmethod
     def build(
@@ -70,7 +72,8 @@ class Problem:
 
     def solve(self, consts: list[Any], z0: PyTree, limit: Array) -> Solution:
         """Solves without a derivative rule; `jax.vmap` of it is one batched solve."""
-        return _solve(self.pure, self.solver, self.space, self.indexing)(consts, z0, limit)
+        run = _solve(self.pure, self.solver, self.space, self.indexing, self.keep_memory)
+        return run(consts, z0, limit)
 
     def unroll(self, loop: Literal["scan", "checkpointed scan"]) -> Solution:
         """Solves by a fixed number of passes that autodiff can go through."""
@@ -127,13 +130,13 @@ class Problem:
 
 
 def _solve(
-    pure: Pure, solver: Solver, space: Space, indexing: tuple[int, ...]
+    pure: Pure, solver: Solver, space: Space, indexing: tuple[int, ...], keep_memory: bool
 ) -> Callable[[list[Any], PyTree, Array], Solution]:
     """The solve as a function whose `vmap` is a solve with one more batch axis."""
 
     @jax.custom_batching.custom_vmap
     def solve(consts, z0, limit):
-        return solver.solve(
+        solution = solver.solve(
             lambda z: pure(consts, z),
             z0,
             space=space,
@@ -141,6 +144,7 @@ def _solve(
             indexing=indexing,
             loop="while",
         )
+        return solution if keep_memory else solution._replace(memory=())
 
     @solve.def_vmap
     def solve_lanes(axis_size, batched, consts, z0, limit):
@@ -153,7 +157,8 @@ def _solve(
             z0_lanes,
         )
         limit = limit if limit_lanes else limit[None]
-        solution = _solve(lanes, solver, Space(space.batch_dims + 1), indexing)(consts, z0, limit)
+        run = _solve(lanes, solver, Space(space.batch_dims + 1), indexing, keep_memory)
+        solution = run(consts, z0, limit)
         return solution, jax.tree.map(lambda _: True, solution)
 
     return solve

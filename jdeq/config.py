@@ -76,11 +76,6 @@ class DEQConfig:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)!r}")
         check_tau(self.tau)
         schedule(self.f_max_iter, self.n_states, self.indexing or None)
-        if self.norm_target_norm != 1 and not self.norm_no_scale:
-            raise ValueError(
-                "norm_target_norm needs norm_no_scale: a learned scale starts at the "
-                "kernel's own norm"
-            )
 
     def solver(self, *, train: bool = True) -> Solver:
         """The forward solver, with the iterations for training or for evaluation."""

@@ -2,10 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
 from .._info import SolverInfo
@@ -16,6 +15,7 @@ from .._space import PyTree
 from ..solvers.base import Solver
 from ..solvers.registry import resolve_solver
 from .base import Backward
+from .implicit import solve_implicitly
 from .linear import solve_linear
 from .phantom import PhantomGrad
 
@@ -77,39 +77,16 @@ class IFT(Backward):
         return resolve_solver(self.solver, options)
 
     def __call__(self, problem: Problem) -> Solution:
-        run = self._both_modes(problem) if self.forward_mode else self._reverse_mode(problem)
-        try:
-            solution = run(problem.consts, problem.z0, problem.limit)
-        except TypeError as error:
-            if "custom_vjp" not in str(error):
-                raise
-            raise TypeError(
-                "forward-mode differentiation (jvp, jacfwd, hessian) of an implicit solve: use "
-                "backward=jdeq.IFT(forward_mode=True), or 'phantom', 'jfb' or 'unroll'"
-            ) from error
+        if self.forward_mode:
+            solution = self._solve_in_both_modes(problem)
+        else:
+            solution = solve_implicitly(
+                problem, lambda pull, v, _: self.solve_adjoint(pull, v, problem, self)
+            )
         states = tuple(self.phantom.steps_from(problem, z) for z in solution.states)
         return solution._replace(states=states)
 
-    def _reverse_mode(self, problem: Problem) -> Callable[..., Solution]:
-        @jax.custom_vjp
-        def implicit(consts, z0, limit):
-            return problem.solve(consts, z0, limit)
-
-        def forward(consts, z0, limit):
-            solution = implicit(consts, z0, limit)
-            return solution, (consts, solution.z)
-
-        def backward(saved, cotangent: Solution):
-            consts, z = saved
-            _, pull_z = jax.vjp(lambda z: problem.pure(consts, z), z)
-            _, pull_consts = jax.vjp(lambda consts: problem.pure(consts, z), consts)
-            y = self._solve(lambda y: pull_z(y)[0], cotangent.z, problem, self)
-            return pull_consts(y)[0], jax.tree.map(jnp.zeros_like, z), None
-
-        implicit.defvjp(forward, backward)
-        return implicit
-
-    def _both_modes(self, problem: Problem) -> Callable[..., Solution]:
+    def _solve_in_both_modes(self, problem: Problem) -> Solution:
         @jax.custom_jvp
         def implicit(consts, z0, limit):
             return problem.solve(consts, z0, limit)
@@ -124,22 +101,23 @@ class IFT(Backward):
 
             def solve(matvec, v):  # matvec(t) = t - J t
                 apply = lambda t: problem.space.sub(t, matvec(t))
-                return self._solve(apply, v, problem, Problem.solve_detached)
+                return self.solve_adjoint(apply, v, problem, Problem.solve_detached)
 
             z_dot = lax.custom_linear_solve(
                 lambda t: problem.space.sub(t, push(t)), moved, solve, transpose_solve=solve
             )
             return solution, zero_tangent(solution)._replace(z=z_dot)
 
-        return implicit
+        return implicit(problem.consts, problem.z0, problem.limit)
 
-    def _solve(
+    def solve_adjoint(
         self,
         apply: Callable[[PyTree], PyTree],
         v: PyTree,
         problem: Problem,
         differentiate: Callable[[Problem], Solution],
-    ) -> Any:
+    ) -> PyTree:
+        """`y = v + apply(y)`, reported as the backward solve of `problem`."""
         y, adjoint, solution = solve_linear(
             apply,
             v,

@@ -18,11 +18,20 @@ def solve_linear(
     solver: Solver,
     batch_dims: int,
     differentiate: Callable[[Problem], Solution],
+    start: PyTree | None = None,
 ) -> tuple[PyTree, Problem, Solution]:
     """Solves `y = v + apply(y)` with `apply` linear, each sample scaled to a `v` of norm about 1.
 
     So neither a loss scale nor an `eps` in a residual's denominator matters, and small cotangents
     do not underflow. The scale is a power of two: it changes no digit.
+
+    Args:
+        apply: the linear map.
+        v: right-hand side.
+        solver: of the fixed point problem.
+        batch_dims: leading axes of `v` that count samples.
+        differentiate: solves the scaled problem and attaches derivatives.
+        start: first `y`; `v` by default.
 
     Returns:
         `y`, and the scaled problem with its solution (residuals are relative to `v`).
@@ -40,8 +49,7 @@ def solve_linear(
         return x
 
     unit = rescale(v, -1)
-    problem = Problem.build(
-        lambda y: space.add(unit, apply(y)), unit, solver, batch_dims=batch_dims
-    )
+    y0 = unit if start is None else rescale(start, -1)
+    problem = Problem.build(lambda y: space.add(unit, apply(y)), y0, solver, batch_dims=batch_dims)
     solution = differentiate(problem)
     return rescale(solution.z, 1), problem, solution

@@ -7,12 +7,13 @@ from .base import Backward
 from .ift import IFT
 from .jfb import JFB
 from .phantom import PhantomGrad
+from .shine import SHINE
 from .unroll import Unroll
 
 BACKWARDS: Registry[Backward] = Registry(
     "backward",
     Backward,
-    {"ift": IFT, "phantom": PhantomGrad, "jfb": JFB, "unroll": Unroll},
+    {"ift": IFT, "phantom": PhantomGrad, "jfb": JFB, "unroll": Unroll, "shine": SHINE},
 )
 
 

@@ -67,7 +67,7 @@ class DEQ(nnx.Module):
             cell = WeightNorm(
                 cell,
                 learn_scale=not config.norm_no_scale,
-                target_norm=config.norm_target_norm if config.norm_no_scale else None,
+                target_norm=config.norm_target_norm,
                 clip=config.norm_clip_value if config.norm_clip else None,
             )
         self.cell = cell

@@ -27,7 +27,8 @@ class WeightNorm(nnx.Module):
     Args:
         module: the module; its `kernel` parameters are `v` from now on.
         learn_scale: learn `g`. Otherwise every norm is `target_norm`.
-        target_norm: the norm, without `learn_scale` (default 1).
+        target_norm: the norm of every channel without `learn_scale`; a learned scale starts at the
+            kernel's own norm instead.
         clip: upper bound for the factor `g / ||v||`.
         filter_out: leave these kernels alone: dotted paths of modules (`"head.out"`), module
             types, or a predicate `(path, module) -> bool`.
@@ -57,13 +58,10 @@ class WeightNorm(nnx.Module):
         module: nnx.Module,
         *,
         learn_scale: bool = True,
-        target_norm: float | None = None,
+        target_norm: float = 1.0,
         clip: float | None = None,
         filter_out: str | type | Filter | Iterable[str | type | Filter] = (),
     ):
-        if target_norm is not None and learn_scale:
-            raise ValueError("target_norm needs learn_scale=False: a learned scale starts at ||v||")
-        target_norm = 1.0 if target_norm is None else target_norm
         if not target_norm > 0:
             raise ValueError(f"target_norm must be > 0, got {target_norm!r}")
         if clip is not None and not clip > 0:

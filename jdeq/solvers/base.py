@@ -86,6 +86,13 @@ class IterativeSolver(Solver):
     def step(self, space: Space, k: Array, z: PyTree, fz: PyTree, state: Any) -> tuple[PyTree, Any]:
         """`z_{k+1}` from `z = z_k` and `fz = f(z_k)`, and the next state; `k` is a () int32."""
 
+    def freeze(self, space: Space, moving: Array, new: Any, old: Any) -> Any:
+        """The next state, given which samples go on: the place to keep entries of the others.
+
+        The loop freezes their `z` anyway; a solver cares only if its state is read afterwards.
+        """
+        return new
+
     def solve(self, f, z0, *, space, limit, indexing, loop) -> Solution:
         return iterate(self, f, z0, space=space, limit=limit, indexing=indexing, loop=loop)
 

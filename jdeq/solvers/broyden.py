@@ -37,9 +37,9 @@ class Broyden(IterativeSolver):
     what the U V^T form needs.
 
     Args:
-        memory: most directions kept, `memory` vectors like `z`. None: `max_iter`. When they are
-            used up the approximation starts afresh from `-I`, so that it is always a true Broyden
-            matrix: overwriting old directions one by one would break its secant equation.
+        memory: most directions kept, each a vector like `z`. None: one per iteration. When they
+            are used up the approximation starts afresh from `-I`, so that it is always a true
+            Broyden matrix: overwriting old directions one by one would break its secant equation.
         tau: damping of the step, in (0, 2]; the update accounts for it exactly.
 
     Source: C. G. Broyden, Math. Comp. 19 (1965); TorchDEQ paper, eqs. 10-12.
@@ -61,7 +61,7 @@ class Broyden(IterativeSolver):
             check_int("memory", self.memory, low=1)
 
     def init(self, space: Space, z0: PyTree) -> BroydenState:
-        size = max(1, self.max_iter if self.memory is None else min(self.memory, self.max_iter))
+        size = self.max_iter + 1 if self.memory is None else min(self.memory, self.max_iter + 1)
         zero = jnp.zeros_like(space.dot(z0, z0))
         matrix = jnp.broadcast_to(zero[..., None, None], (*zero.shape, size, size))
         return BroydenState(
@@ -110,6 +110,25 @@ class Broyden(IterativeSolver):
             _write_row(state.chain, slot, link),
             start,
         )
+
+    def freeze(self, space: Space, moving: Array, new: BroydenState, old: BroydenState):
+        return new._replace(start=jnp.where(moving, new.start, old.start))
+
+    def apply_transposed_inverse(
+        self, space: Space, state: BroydenState, steps: Array, v: PyTree
+    ) -> PyTree:
+        """`-B^T v`, with `B` the inverse Jacobian of `f(z) - z` at iterate `steps` of a solve.
+
+        Needs `memory=None`: all directions up to that iterate.
+        The transposed factors I + d_j (d_{j+1} - mu d_j)^T / |d_j|^2, the latest first, give
+        v + D e, where e solves the transposed triangular system: e = C^T r.
+        """
+        q = space.dots(state.directions, v)
+        index = lax.broadcasted_iota(steps.dtype, q.shape, q.ndim - 1)
+        kept = (index < steps[..., None]) & (index >= state.start[..., None])
+        r = jnp.where(kept, _unshift(q) - (1 - self.tau) * q, 0)
+        e = jnp.where(kept, _apply_left(r, state.chain), 0)
+        return space.add(v, space.combine(state.directions, e))
 
 
 def _apply(matrix: Array, vector: Array) -> Array:

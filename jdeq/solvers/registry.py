@@ -7,6 +7,7 @@ from .._named import Registry
 from .anderson import Anderson
 from .base import Solver
 from .broyden import Broyden
+from .fallback import Fallback
 from .fixed_point import FixedPointIter
 from .simple_fixed_point import SimpleFixedPointIter
 
@@ -18,6 +19,7 @@ SOLVERS: Registry[Solver] = Registry(
         "simple_fixed_point_iter": SimpleFixedPointIter,
         "anderson": Anderson,
         "broyden": Broyden,
+        "fallback": Fallback,
     },
 )
 

@@ -1,0 +1,97 @@
+"""SHINE: the forward solver's inverse Jacobian, used again for the gradient."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from .._loop import Solution
+from .._problem import Problem
+from .._space import PyTree, Space
+from ..solvers.base import check_int
+from ..solvers.broyden import Broyden
+from .base import Backward
+from .ift import IFT
+from .implicit import Apply, solve_implicitly
+from .linear import solve_linear
+from .phantom import PhantomGrad
+
+
+@dataclasses.dataclass(frozen=True)
+class SHINE(Backward):
+    """Implicit gradient without a backward solve: reuses the inverse that Broyden has built.
+
+    The adjoint is estimated by `y = -B^T v`, with `B` Broyden's inverse Jacobian of `f(z) - z` at
+    the returned state. Broyden needs `B` along its own steps only, so for other `v` it may be far
+    off, most of all on symmetric spectra near 1. Hence the guard: a sample whose estimate is
+    longer than `max_ratio |v|` gets `y = v`, the Jacobian-free gradient.
+
+    Costs what JFB does, one vector-Jacobian product, plus two reads of Broyden's history, which is
+    kept for the backward pass. Each refinement step adds a product. Needs `solver="broyden"` with
+    `memory=None`.
+
+    Args:
+        max_ratio: the guard's bound.
+        refine: iterations of the `refine_with` solver on `y = v + J^T y`, started at the estimate;
+            the gradient becomes exact as they grow.
+        refine_with: name or object of that solver; an object brings its own `max_iter`.
+        phantom: how sampled intermediate states are differentiated.
+
+    Raises:
+        TypeError: the forward solver is not `Broyden` with `memory=None`.
+
+    Source: Ramzi et al., *SHINE: SHaring the INverse Estimate from the forward pass for bi-level
+    optimization and implicit models* (2022); theirs uses bounds of 1.3 and 1.8.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jdeq
+        >>> def total(b):
+        ...     f = lambda z: jnp.tanh(0.5 * z + b)
+        ...     return jdeq.deq(f, jnp.zeros((2, 1)), solver="broyden", backward="shine")[0].sum()
+        >>> jax.grad(total)(jnp.ones((2, 1))).shape
+        (2, 1)
+    """
+
+    max_ratio: float = 1.3
+    refine: int = 0
+    refine_with: str = "fixed_point_iter"
+    phantom: PhantomGrad = PhantomGrad(steps=1)
+
+    def __post_init__(self) -> None:
+        if not self.max_ratio >= 1:
+            raise ValueError(f"max_ratio must be >= 1, got {self.max_ratio!r}")
+        check_int("refine", self.refine, low=0)
+        if self.refine:
+            _ = self._refinement.backward_solver  # raises for an unknown name
+
+    @property
+    def _refinement(self) -> IFT:
+        return IFT(solver=self.refine_with, max_iter=self.refine)
+
+    def __call__(self, problem: Problem) -> Solution:
+        solver = problem.solver
+        if not isinstance(solver, Broyden) or solver.memory is not None:
+            raise TypeError(f"SHINE needs the solver 'broyden' with memory=None, got {solver!r}")
+        problem = dataclasses.replace(problem, keep_memory=True)
+        space = problem.space
+
+        def adjoint(pull: Apply, v: PyTree, solution: Solution) -> PyTree:
+            y = self._guarded(space, solver, v, solution)
+            if not self.refine:
+                return y
+            return solve_linear(
+                pull,
+                v,
+                start=y,
+                solver=self._refinement.backward_solver,
+                batch_dims=space.batch_dims,
+                differentiate=self._refinement,
+            )[0]
+
+        solution = solve_implicitly(problem, adjoint)
+        states = tuple(self.phantom.steps_from(problem, z) for z in solution.states)
+        return solution._replace(states=states, memory=())
+
+    def _guarded(self, space: Space, solver: Broyden, v: PyTree, solution: Solution) -> PyTree:
+        y = solver.apply_transposed_inverse(space, solution.memory, solution.steps, v)
+        short = space.norm(y) <= self.max_ratio * space.norm(v)  # NaN is not
+        return space.where(jnp.logical_and(short, space.is_finite(y)), y, v)

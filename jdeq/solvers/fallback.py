@@ -1,0 +1,125 @@
+"""One solver after the other, for the samples that have not converged."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from .._info import Status
+from .._loop import Solution
+from .._space import PyTree, Space
+from .base import Solver, check_int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fallback(Solver):
+    """Tries solvers in turn: each starts where the one before left off, warm.
+
+    Samples that have converged are not touched again; the others start at their best state so
+    far. Their `steps` and traces count on: stage i begins at the sum of the `max_iter` before it.
+    `nfe` counts what each sample would have taken alone; a stage whose samples have all converged
+    evaluates nothing.
+
+    Args:
+        solvers: names or solver objects.
+        max_iter: iterations of all stages together, shared equally by the stages given by name;
+            objects bring their own. None: 50 for each name.
+        tol, stop_mode: for the stages given by name; objects must agree with them.
+
+    Raises:
+        ValueError: no solvers, an unknown name, stages that disagree on `tol` or `stop_mode`, or
+            a `max_iter` that the objects use up.
+
+    Example:
+        >>> import jax.numpy as jnp, jdeq
+        >>> steep = jnp.array([[0.3], [-4.0]])  # plain iteration solves the first sample only
+        >>> solver = jdeq.Fallback(("fixed_point_iter", "broyden"), max_iter=40)
+        >>> z, info = jdeq.deq(lambda z: steep * z + 1, jnp.zeros((2, 1)), solver=solver)
+        >>> bool(info.converged.all())
+        True
+    """
+
+    solvers: tuple[str | Solver, ...] = dataclasses.field(
+        default=("anderson", "broyden"), kw_only=False
+    )
+    # an int once made
+    max_iter: int | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "solvers", tuple(self.solvers))
+        if not self.solvers:
+            raise ValueError("solvers must name at least one solver")
+        objects = [s for s in self.solvers if isinstance(s, Solver)]
+        n_names = len(self.solvers) - len(objects)
+        taken = sum(s.max_iter for s in objects)
+        total = taken + 50 * n_names if self.max_iter is None else self.max_iter
+        check_int("max_iter", total, low=0)
+        if total < taken or (not n_names and total != taken):
+            raise ValueError(f"max_iter={total}, but the solver objects make {taken} iterations")
+        object.__setattr__(self, "max_iter", total)
+        super().__post_init__()
+        for stage in self.stages:
+            if (stage.tol, stage.stop_mode) != (self.tol, self.stop_mode):
+                raise ValueError(
+                    f"stages must agree on tol and stop_mode: {stage!r} against "
+                    f"tol={self.tol}, stop_mode={self.stop_mode!r}"
+                )
+
+    @property
+    def stages(self) -> tuple[Solver, ...]:
+        """The solver objects, in turn."""
+        from .registry import resolve_solver  # which knows this class
+
+        named = [s for s in self.solvers if isinstance(s, str)]
+        left = self.max_iter - sum(s.max_iter for s in self.solvers if isinstance(s, Solver))
+        shares = [left // len(named) + (i < left % len(named)) for i in range(len(named))]
+        settings = iter(
+            {"max_iter": n, "tol": self.tol, "stop_mode": self.stop_mode} for n in shares
+        )
+        return tuple(
+            s if isinstance(s, Solver) else resolve_solver(s, next(settings)) for s in self.solvers
+        )
+
+    def solve(self, f, z0: PyTree, *, space: Space, limit, indexing, loop) -> Solution:
+        first, *others = self.stages
+        at = lambda done, s: tuple(i - done for i in indexing if done < i <= done + s.max_iter)
+        limits = jnp.broadcast_to(limit, space.batch_shape(z0)).astype(jnp.int32)
+        solution = first.solve(
+            f,
+            z0,
+            space=space,
+            limit=jnp.minimum(limits, first.max_iter),
+            indexing=at(0, first),
+            loop=loop,
+        )
+        done = first.max_iter
+        for stage in others:
+            going = solution.status != Status.CONVERGED
+            part = jnp.clip(limits - done, 0, stage.max_iter)
+            following = stage.solve(
+                f,
+                solution.z,
+                space=space,
+                limit=jnp.where(going & (limits > done), part, -1),  # -1: not even measured
+                indexing=at(done, stage),
+                loop=loop,
+            )
+            solution = _join(space, solution, following, done)
+            done += stage.max_iter
+        return solution
+
+
+def _join(space: Space, first: Solution, second: Solution, done: int) -> Solution:
+    """`second` took over from `first` at iteration `done`, for the samples it evaluated."""
+    ran = second.evals > 0
+    later = jnp.where(second.steps > 0, done + second.steps, first.steps)
+    return Solution(
+        z=space.where(ran, second.z, first.z),
+        abs_residual=jnp.where(ran, second.abs_residual, first.abs_residual),
+        rel_residual=jnp.where(ran, second.rel_residual, first.rel_residual),
+        steps=jnp.where(ran, later, first.steps),
+        evals=first.evals + second.evals,
+        status=jnp.where(ran, second.status, first.status),
+        abs_trace=jnp.concatenate([first.abs_trace, second.abs_trace], -1),
+        rel_trace=jnp.concatenate([first.rel_trace, second.rel_trace], -1),
+        states=first.states + second.states,
+    )
