@@ -1,4 +1,4 @@
-"""Anderson acceleration (type II)."""
+"""Anderson acceleration, type I and type II."""
 
 import dataclasses
 from typing import Literal, NamedTuple
@@ -9,13 +9,15 @@ from jax import Array, lax
 
 from .._space import PyTree, Space
 from .base import IterativeSolver, check_int, check_tau
+from .small import solve_general, solve_spd
 
 
 class AndersonState(NamedTuple):
     """Differences between successive iterates, in a ring of `m - 1` slots.
 
     `moves` holds the change of z + tau g, `changes` the change of g = f(z) - z. `gram`
-    `(*batch, m - 1, m - 1)` holds <changes_i, changes_j>, newest first. `z`, `g`: the last iterate.
+    `(*batch, m - 1, m - 1)` holds <test_i, changes_j>, newest first, where the test vectors are the
+    changes themselves (type II) or those of z (type I). `z`, `g`: the last iterate.
     """
 
     moves: PyTree
@@ -27,19 +29,24 @@ class AndersonState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Anderson(IterativeSolver):
-    """Anderson acceleration, type II: mixes the last `m` iterates so as to shrink the residual.
+    """Anderson acceleration: mixes the last `m` iterates so as to shrink the residual.
 
-    `z <- sum_i a_i (z_i + tau g_i)`, where `a` minimises `|sum_i a_i g_i|` among weights that sum
-    to 1. In the usual naming (Fang & Saad 2009) this is type II, equivalent to GMRES on an affine
-    map; the TorchDEQ paper calls the same formula type I.
+    `z <- sum_i a_i (z_i + tau g_i)` with weights that sum to 1. Type II, the usual one, minimises
+    `|sum_i a_i g_i|` and is equivalent to GMRES on an affine map; type I makes the mixed residual
+    orthogonal to the moves `z_{i+1} - z_i`, a multisecant Jacobian as Broyden's good method has
+    (Fang & Saad 2009). The TorchDEQ paper calls the formula of type II type I.
 
-    An iteration reads two histories of `m - 1` vectors once or twice each, and holds them. It is
-    worked out in differences of successive iterates, with one new row of their Gram matrix per
-    iteration. A first step is the plain `f(z0)` (Walker & Ni 2011).
+    Worked out in differences of successive iterates, `gamma = (T^T dG)^{-1} T^T g` with the test
+    vectors `T = dG` (type II) or `T = dZ` (type I), and one new row (and column) of the small
+    matrix per iteration. The histories are two times `m - 1` vectors; an iteration reads them
+    three times with type II, six with type I. The first step is the plain `f(z0)` (Walker & Ni
+    2011).
 
     Args:
         m: how many iterates are mixed, the current one included; 1 is damped iteration.
-        lam: regularisation of the least squares problem.
+        kind: 1 or 2, the type.
+        lam: regularisation of the least squares problem (type II only). None: the rounding error
+            of the sums, or 1e-4 if absolute.
         lam_mode: `"relative"` adds `lam` times its own diagonal to the Gram matrix of the
             differences, so that rescaling `z` changes nothing and the residual can fall as far as
             the dtype goes. `"absolute"` adds `lam |a|^2` to the objective, as TorchDEQ does; once
@@ -60,6 +67,7 @@ class Anderson(IterativeSolver):
     """
 
     m: int = 6
+    kind: Literal[1, 2] = 2
     lam: float | None = None
     lam_mode: Literal["relative", "absolute"] = "relative"
     tau: float = 1.0
@@ -68,6 +76,10 @@ class Anderson(IterativeSolver):
         super().__post_init__()
         check_int("m", self.m, low=1)
         check_tau(self.tau)
+        if self.kind not in (1, 2):
+            raise ValueError(f"kind must be 1 or 2, got {self.kind!r}")
+        if self.kind == 1 and (self.lam is not None or self.lam_mode != "relative"):
+            raise ValueError("lam and lam_mode are for kind=2: type I has no least squares problem")
         if self.lam is not None and not self.lam >= 0:
             raise ValueError(f"lam must be >= 0, got {self.lam!r}")
         if self.lam_mode not in ("relative", "absolute"):
@@ -85,23 +97,38 @@ class Anderson(IterativeSolver):
         plain = space.add(z, g, jnp.where(k == 0, 1, self.tau)) if self.tau != 1 else fz
         if self.m == 1:
             return plain, state
-        change = space.sub(g, state.g)
-        move = space.add(space.sub(z, state.z), change, self.tau)
-
+        dz, change = space.sub(z, state.z), space.sub(g, state.g)
         size = self.m - 1
         slot = (k - 1) % size
-        age = jnp.arange(size, dtype=k.dtype)
-        newest_first = (slot - age) % size  # its own inverse
-        moves = space.write(state.moves, slot, move)
+        newest_first = (slot - jnp.arange(size, dtype=k.dtype)) % size  # its own inverse
+        moves = space.write(state.moves, slot, space.add(dz, change, self.tau))
         changes = space.write(state.changes, slot, change)
-        gram = _grow(state.gram, space.dots(changes, change)[..., newest_first])
-        rhs = space.dots(changes, g)[..., newest_first]
 
-        gamma = self._weights(gram, rhs, jnp.minimum(k, size))[..., newest_first]
+        def tested(x: PyTree) -> Array:
+            """<test_i, x>, newest first."""
+            by_change = space.dots(changes, x)
+            if self.kind == 1:  # dz = move - tau change
+                by_change = space.dots(moves, x) - self.tau * by_change
+            return by_change[..., newest_first]
+
+        column = tested(change)
+        row = space.dots(changes, dz)[..., newest_first] if self.kind == 1 else column
+        gram = _grow(state.gram, row, column)
+        filled = jnp.minimum(k, size)
+        solve = self._oblique if self.kind == 1 else self._least_squares
+        gamma = solve(gram, tested(g), filled)[..., newest_first]
         z_next = space.sub(plain, space.combine(moves, gamma))
         return z_next, AndersonState(moves, changes, gram, z, g)
 
-    def _weights(self, gram: Array, rhs: Array, filled: Array) -> Array:
+    def _oblique(self, gram: Array, rhs: Array, filled: Array) -> Array:
+        """gamma of type I, from the `filled` newest differences."""
+        row = lax.broadcasted_iota(filled.dtype, gram.shape, gram.ndim - 2)
+        column = lax.broadcasted_iota(filled.dtype, gram.shape, gram.ndim - 1)
+        gram = jnp.where((row < filled) & (column < filled), gram, 0)
+        rhs = jnp.where(row[..., 0] < filled, rhs, 0)
+        return solve_general(gram, rhs)
+
+    def _least_squares(self, gram: Array, rhs: Array, filled: Array) -> Array:
         """gamma = argmin |g - sum_j gamma_j change_j|, regularised; of the `filled` newest."""
         size, dtype = rhs.shape[-1], rhs.dtype
         eps = float(jnp.finfo(dtype).eps)
@@ -121,30 +148,10 @@ class Anderson(IterativeSolver):
         scale = jnp.where(diagonal > 0, lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 0)
         unit = gram * scale[..., None] * scale[..., None, :]
         unit = unit + ridge * (row == column).astype(dtype)
-        return scale * _solve_spd(unit, scale * rhs, dependent=4 * size * eps)
+        return scale * solve_spd(unit, scale * rhs, dependent=4 * size * eps)
 
 
-def _grow(gram: Array, row: Array) -> Array:
-    """The Gram matrix, newest first, with `row` for the newest vector and without the oldest."""
-    below = jnp.concatenate([row[..., 1:, None], gram[..., :-1, :-1]], -1)
+def _grow(gram: Array, row: Array, column: Array) -> Array:
+    """The small matrix, newest first, with a new first row and column and without the oldest."""
+    below = jnp.concatenate([column[..., 1:, None], gram[..., :-1, :-1]], -1)
     return jnp.concatenate([row[..., None, :], below], -2)
-
-
-def _solve_spd(matrix: Array, rhs: Array, *, dependent: float) -> Array:
-    """Solves small systems with unit diagonal, by elimination in order.
-
-    Written out as arithmetic on whole batches: calls of LAPACK or cuSOLVER on 6 x 6 systems cost
-    more than the mixing itself, and do not shard. Unknowns whose pivot is below `dependent` are
-    set to 0.
-    """
-    size = rhs.shape[-1]
-    system = jnp.concatenate([matrix, rhs[..., None]], -1)
-    sound = []
-    for j in range(size):
-        pivot = system[..., j, j]
-        good = pivot > dependent
-        row = system[..., j, :] * jnp.where(good, 1 / jnp.where(good, pivot, 1), 0)[..., None]
-        column = system[..., :, j, None].at[..., j, :].set(0)
-        system = (system - column * row[..., None, :]).at[..., j, :].set(row)
-        sound.append(good)
-    return jnp.where(jnp.stack(sound, -1), system[..., -1], 0)

@@ -1,0 +1,70 @@
+"""Small linear systems, one per sample, as plain batched arithmetic.
+
+Calls of LAPACK or cuSOLVER on 6 x 6 systems cost more than what they serve, and do not shard.
+"""
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+
+def solve_spd(matrix: Array, rhs: Array, *, dependent: float) -> Array:
+    """Solves systems with a symmetric positive definite matrix of unit diagonal.
+
+    Eliminates in order: unknowns whose pivot is below `dependent` depend on earlier ones and are
+    set to 0, so the answer is always finite.
+
+    Args:
+        matrix: (*batch, n, n).
+        rhs: (*batch, n).
+        dependent: smallest pivot that counts.
+    """
+    system = jnp.concatenate([matrix, rhs[..., None]], -1)
+    sound = []
+    for j in range(rhs.shape[-1]):
+        pivot = system[..., j, j]
+        sound.append(pivot > dependent)
+        system = _eliminate(system, j, pivot, sound[j])
+    return jnp.where(jnp.stack(sound, -1), system[..., -1], 0)
+
+
+def solve_general(matrix: Array, rhs: Array) -> Array:
+    """Solves systems with any matrix, by elimination with row exchanges after scaling.
+
+    Unknowns left without a usable pivot are set to 0, so the answer is always finite.
+
+    Args:
+        matrix: (*batch, n, n).
+        rhs: (*batch, n).
+    """
+    size = rhs.shape[-1]
+    dependent = 8 * size * float(jnp.finfo(rhs.dtype).eps)
+    rows = _inverse_or_zero(jnp.max(jnp.abs(matrix), -1))
+    matrix = matrix * rows[..., None]
+    columns = _inverse_or_zero(jnp.max(jnp.abs(matrix), -2))
+    matrix = matrix * columns[..., None, :]
+    system = jnp.concatenate([matrix, (rhs * rows)[..., None]], -1)
+    index = lax.broadcasted_iota(jnp.int32, rhs.shape, rhs.ndim - 1)
+    sound = []
+    for j in range(size):
+        size_of = jnp.where(index >= j, jnp.abs(system[..., :, j]), -1)
+        best = jnp.argmax(size_of, -1, keepdims=True).astype(jnp.int32)
+        # exchange rows j and best
+        row = jnp.sum(jnp.where((index == best)[..., None], system, 0), -2)
+        system = jnp.where((index == best)[..., None], system[..., j, None, :], system)
+        system = jnp.where((index == j)[..., None], row[..., None, :], system)
+        pivot = system[..., j, j]
+        sound.append(jnp.abs(pivot) > dependent)
+        system = _eliminate(system, j, pivot, sound[j])
+    return columns * jnp.where(jnp.stack(sound, -1), system[..., -1], 0)
+
+
+def _eliminate(system: Array, j: int, pivot: Array, sound: Array) -> Array:
+    """Clears column j outside row j, whose pivot becomes 1; nothing happens if not `sound`."""
+    row = system[..., j, :] * jnp.where(sound, 1 / jnp.where(sound, pivot, 1), 0)[..., None]
+    column = system[..., :, j, None].at[..., j, :].set(0)
+    system = system - column * row[..., None, :]
+    return system.at[..., j, :].set(jnp.where(sound[..., None], row, system[..., j, :]))
+
+
+def _inverse_or_zero(x: Array) -> Array:
+    return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1), 0)
