@@ -60,11 +60,12 @@ class DEQConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "indexing", tuple(self.indexing))
-        for name, registry in (("f_solver", SOLVERS), ("b_solver", SOLVERS)):
-            _check_choice(name, getattr(self, name), registry.entries)
-        for name in ("f_stop_mode", "b_stop_mode"):
-            _check_choice(name, getattr(self, name), ("abs", "rel"))
-        _check_choice("norm_type", self.norm_type, ("none", "weight_norm"))
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), _choices(field.name)
+            if choices is not None and value not in choices:
+                raise ValueError(
+                    f"{field.name} must be one of {', '.join(map(repr, choices))}; got {value!r}"
+                )
         for name, low in _LOWEST.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
@@ -118,13 +119,20 @@ class DEQConfig:
         return cls(**{k: v for k, v in vars(namespace).items() if k in known})
 
 
+_CHOICES = {
+    "f_stop_mode": ("abs", "rel"),
+    "b_stop_mode": ("abs", "rel"),
+    "norm_type": ("none", "weight_norm"),
+}
 _LOWEST = {"f_max_iter": 0, "eval_f_max_iter": 0, "b_max_iter": 0, "grad": 1, "n_states": 1}
 _POSITIVE = ("f_tol", "b_tol", "eval_factor", "tau", "norm_target_norm", "norm_clip_value")
 
 
-def _check_choice(name: str, value: Any, choices: Any) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+def _choices(option: str) -> tuple[str, ...] | None:
+    """The accepted values of an option that has a list of them."""
+    if option in ("f_solver", "b_solver"):
+        return tuple(SOLVERS.entries)
+    return _CHOICES.get(option)
 
 
 def add_deq_args(
@@ -159,7 +167,10 @@ def add_deq_args(
         elif isinstance(value, tuple):
             options |= {"type": int, "nargs": "*", "metavar": "ITERATION"}
         else:
-            options["type"] = type(value)
+            options |= {"type": type(value), "metavar": type(value).__name__.upper()}
+        if (choices := _choices(field.name)) is not None:
+            options["help"] += f": {', '.join(choices)}"
+            options["metavar"] = "NAME"
         options["help"] += f" (default: {value if value != () else 'none'})"
         group.add_argument(f"--{field.name}", default=value, **options)
     return parser

@@ -11,7 +11,7 @@ from zoo.registry import MODELS, get_task
 TINY_OPTIONS = (
     "--steps 2 --batch_size 8 --eval_batch_size 360 --log_every 1 --channels 4 "
     "--head_channels 1 --n_blocks 1 --final_channels 6 --n_groups 2 --expansion 1 "
-    "--f_solver fixed_point_iter --f_max_iter 2 --eval_f_max_iter 0 --grad 1"
+    "--f_solver fixed_point_iter --f_max_iter 2 --eval_factor 1 --grad 1"
 ).split()
 
 
