@@ -99,12 +99,12 @@ def iterate(
         best, active = c.best, running(c)
         fz = f(c.z)
         residual = measure(space, c.z, fz)
-        now, record = (
+        now, lowest = (
             (residual.abs, best.abs_residual)
             if solver.stop_mode == "abs"
             else (residual.rel, best.rel_residual)
         )
-        take = active & residual.finite & (solver.return_final | (now < record))
+        take = active & residual.finite & (solver.return_final | (now < lowest))
         steps = jnp.where(take, c.k, best.steps)
         stalled = (jnp.where(take, residual.rel, best.rel_residual) < floor) & (
             c.k - steps >= FLOOR_WAIT
@@ -113,20 +113,19 @@ def iterate(
         status = jnp.where(now < tol, Status.CONVERGED, status)
         status = jnp.where(residual.finite, status, Status.NONFINITE)
 
-        def record_trace(trace: Array, value: Array) -> Array:
+        def write(trace: Array, value: Array) -> Array:
             value = jnp.where(active, value, jnp.nan)
             return lax.dynamic_update_index_in_dim(trace, value, c.k, trace.ndim - 1)
 
-        z_best = space.where(take, c.z, best.z)
         best = Solution(
-            z=z_best,
+            z=space.where(take, c.z, best.z),
             abs_residual=jnp.where(take, residual.abs, best.abs_residual),
             rel_residual=jnp.where(take, residual.rel, best.rel_residual),
             steps=steps,
             evals=best.evals + active.astype(jnp.int32),
             status=jnp.where(active, status, best.status).astype(jnp.int32),
-            abs_trace=record_trace(best.abs_trace, residual.abs),
-            rel_trace=record_trace(best.rel_trace, residual.rel),
+            abs_trace=write(best.abs_trace, residual.abs),
+            rel_trace=write(best.rel_trace, residual.rel),
             states=tuple(
                 space.where(take & (c.k <= i), c.z, s)
                 for i, s in zip(indexing, best.states, strict=True)
