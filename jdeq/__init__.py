@@ -4,6 +4,11 @@ from . import nn as nn
 from ._deq import deq as deq
 from ._info import SolverInfo as SolverInfo, Status as Status
 from .config import DEQConfig as DEQConfig, add_deq_args as add_deq_args
+from .diagnostics import (
+    check_gradient as check_gradient,
+    diagnose as diagnose,
+    plot_convergence as plot_convergence,
+)
 from .gradients import (
     IFT as IFT,
     JFB as JFB,
@@ -14,12 +19,21 @@ from .gradients import (
 )
 from .gradients.registry import register_backward as register_backward
 from .solvers import (
+    CG as CG,
+    GMRES as GMRES,
     Anderson as Anderson,
+    BiCGStab as BiCGStab,
     Broyden as Broyden,
     Fallback as Fallback,
     FixedPointIter as FixedPointIter,
     IterativeSolver as IterativeSolver,
+    Neumann as Neumann,
+    Newton as Newton,
     SimpleFixedPointIter as SimpleFixedPointIter,
     Solver as Solver,
 )
 from .solvers.registry import register_solver as register_solver
+from .solvers.splitting import (
+    forward_backward as forward_backward,
+    peaceman_rachford as peaceman_rachford,
+)

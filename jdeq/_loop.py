@@ -131,10 +131,14 @@ def iterate(
                 for i, s in zip(indexing, best.states, strict=True)
             ),
         )
+        # a broken sample waits at its best state and never shows the solver its NaN, which would
+        # come back as 0 * NaN in a derivative
+        fz = space.where(residual.finite, fz, c.z)
+        stay = space.where(residual.finite, c.z, best.z)
         z_next, state = solver.step(space, c.k, c.z, fz, c.solver)
-        moving = best.status == Status.MAX_ITER
+        moving = (best.status == Status.MAX_ITER) & (c.k < limit)
         state = solver.freeze(space, moving, state, c.solver)
-        return _Carry(c.k + 1, space.where(moving, z_next, c.z), state, best)
+        return _Carry(c.k + 1, space.where(moving, z_next, stay), state, best)
 
     start = _Carry(
         jnp.zeros((), jnp.int32), z0, solver.init(space, z0), _start(space, z0, solver, indexing)

@@ -104,16 +104,19 @@ class Problem:
         """The solution with `z` instead, its residual measured: `f` is evaluated once.
 
         A sample whose residual is no longer below tol is not converged, one whose residual has
-        come below is.
+        come below is. Where `f(z)` is not finite the solution's own state stays.
         """
         residual = measure(self.space, z, self.f(z))
+        good = residual.finite
         now = residual.abs if self.solver.stop_mode == "abs" else residual.rel
         tol = self.solver.tolerance(*jax.tree.leaves(z))
         left = jnp.where(solution.status == Status.CONVERGED, Status.STALLED, solution.status)
         status = jnp.where(now < tol, Status.CONVERGED, left)
-        status = jnp.where(residual.finite, status, Status.NONFINITE).astype(jnp.int32)
         return solution._replace(
-            z=z, abs_residual=residual.abs, rel_residual=residual.rel, status=status
+            z=self.space.where(good, z, solution.z),
+            abs_residual=jnp.where(good, residual.abs, solution.abs_residual),
+            rel_residual=jnp.where(good, residual.rel, solution.rel_residual),
+            status=jnp.where(good, status, Status.NONFINITE).astype(jnp.int32),
         )
 
     def info(self, solution: Solution) -> SolverInfo:

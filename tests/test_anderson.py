@@ -85,4 +85,4 @@ def test_type_one_takes_no_regularisation():
     with pytest.raises(ValueError, match="kind=2"):
         jdeq.Anderson(kind=1, lam=1e-4)
     with pytest.raises(ValueError, match="kind must be 1 or 2"):
-        jdeq.Anderson(kind=3)
+        jdeq.Anderson(kind=3)  # pyright: ignore[reportArgumentType]

@@ -15,13 +15,12 @@ N = 24
 
 def shine_estimate(f, v, **settings):
     """y = -B^T v by the compact form, and B at the returned state by the textbook update."""
-    problem = Problem.build(
-        f, jnp.zeros_like(v), jdeq.Broyden(max_iter=60, **settings), batch_dims=1
-    )
-    solution = problem.solver.solve(
+    solver = jdeq.Broyden(max_iter=60, **settings)
+    problem = Problem.build(f, jnp.zeros_like(v), solver, batch_dims=1)
+    solution = solver.solve(
         problem.f, problem.z0, space=problem.space, limit=problem.limit, indexing=(), loop="while"
     )
-    return solution, problem.solver.apply_transposed_inverse(
+    return solution, solver.apply_transposed_inverse(
         problem.space, solution.memory, solution.steps, v
     )
 

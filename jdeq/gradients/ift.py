@@ -33,7 +33,8 @@ class IFT(Backward):
     not depend on the forward solve. Reverse mode may be nested as often as you like.
 
     Args:
-        solver: backward solver, by name or object.
+        solver: backward solver, by name or object. `"broyden"` holds up to `max_iter` vectors like
+            `z`, `"gmres"` as many, `"anderson"` ten, `"bicgstab"` a handful.
         tol, max_iter, stop_mode: the backward solver's, if it is given by name. Residuals are
             taken relative to the cotangent, so the scale of the loss plays no part.
         forward_mode: allow `jvp`, `jacfwd` and `hessian` too, by way of a linear solve that JAX
@@ -68,6 +69,8 @@ class IFT(Backward):
         _ = self.backward_solver  # raises for an unknown name or option
         if not isinstance(self.phantom, PhantomGrad):
             raise TypeError(f"phantom must be a jdeq.PhantomGrad, got {self.phantom!r}")
+        if self.phantom.sup_gap is not None or self.phantom.sup_loc is not None:
+            raise ValueError("sup_gap and sup_loc add states of their own: not for IFT's phantom")
 
     @property
     def backward_solver(self) -> Solver:

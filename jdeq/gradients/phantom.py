@@ -1,6 +1,7 @@
 """Phantom gradient."""
 
 import dataclasses
+import itertools
 
 from jax import lax
 
@@ -24,32 +25,76 @@ class PhantomGrad(Backward):
     activations of `f`, whatever the solver's iterations. With `max_iter=0` this is
     backpropagation through `steps` applications from `z0`, and `z0` gets its gradient too.
 
+    With `sup_gap` or `sup_loc` the states after some of the steps are returned as well, for
+    losses on them: in `info.states`, oldest first, followed by `z*`, the last one, each
+    differentiated through the steps before it.
+
     A sample for which a step makes NaN or infinity stays at its last good state.
 
     Args:
         steps: applications of `f`, at least 1.
         tau: damping, in (0, 2].
+        sup_gap: return the states after every `sup_gap` steps. `z*` always ends the list, where
+            TorchDEQ leaves out a remainder.
+        sup_loc: return the states after these steps, ascending, instead. The last step may be
+            named or not: `z*` is there once, where TorchDEQ repeats it.
 
     Source: Geng et al., *On Training Implicit Models* (2021); TorchDEQ paper, eqs. 5-6.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jdeq
+        >>> def loss(a):
+        ...     z, info = jdeq.deq(
+        ...         lambda z: a * z + 1, jnp.zeros((1, 1)), backward=jdeq.PhantomGrad(4, sup_gap=2))
+        ...     return sum(z.sum() for z in info.states)  # after 2 and 4 steps
+        >>> print(f"{jax.grad(loss)(0.5):.2f}")
+        6.75
     """
 
     steps: int = 5
     tau: float = 1.0
+    sup_gap: int | None = None
+    sup_loc: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         check_int("steps", self.steps, low=1)
         check_tau(self.tau)
+        if self.sup_gap is not None and self.sup_loc is not None:
+            raise ValueError("pass sup_gap or sup_loc, not both")
+        if self.sup_gap is not None:
+            check_int("sup_gap", self.sup_gap, low=1)
+            if self.sup_gap > self.steps:
+                raise ValueError(f"sup_gap={self.sup_gap} is beyond steps={self.steps}")
+        if self.sup_loc is not None:
+            object.__setattr__(self, "sup_loc", tuple(self.sup_loc))
+            for i in self.sup_loc:
+                check_int("sup_loc", i, low=1)
+            if any(a >= b for a, b in itertools.pairwise((*self.sup_loc, self.steps + 1))):
+                raise ValueError(
+                    f"sup_loc must ascend up to steps={self.steps}, got {self.sup_loc}"
+                )
+
+    @property
+    def supervised(self) -> tuple[int, ...]:
+        """The steps before the last whose states are returned."""
+        if self.sup_loc is not None:
+            return tuple(i for i in self.sup_loc if i < self.steps)
+        return tuple(range(self.sup_gap, self.steps, self.sup_gap)) if self.sup_gap else ()
 
     def __call__(self, problem: Problem) -> Solution:
         solution = problem.solve_detached()
         if problem.solver.max_iter == 0:
             solution = solution._replace(z=problem.z0)  # which keeps its gradient
         states = tuple(self.steps_from(problem, z) for z in solution.states)
-        z = self.steps_from(problem, solution.z)
+        z, before = solution.z, 0
+        for after in self.supervised:
+            z = self.steps_from(problem, z, steps=after - before)
+            states, before = (*states, z), after
+        z = self.steps_from(problem, z, steps=self.steps - before)
         return problem.remeasure(solution, z)._replace(states=states)
 
-    def steps_from(self, problem: Problem, z: PyTree) -> PyTree:
-        """The damped steps of `problem.f` from `z`."""
+    def steps_from(self, problem: Problem, z: PyTree, *, steps: int | None = None) -> PyTree:
+        """`steps` damped steps of `problem.f` from `z`; all of them by default."""
         space = problem.space
 
         def step(z: PyTree, _: None) -> tuple[PyTree, None]:
@@ -57,4 +102,4 @@ class PhantomGrad(Backward):
             new = fz if self.tau == 1 else space.add(z, space.sub(fz, z), self.tau)
             return space.where(space.is_finite(new), new, z), None
 
-        return lax.scan(step, z, None, length=self.steps)[0]
+        return lax.scan(step, z, None, length=self.steps if steps is None else steps)[0]

@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import Array
+from jax import Array, lax
 
 from .._deq import deq
 from .._info import SolverInfo
-from .._space import PyTree
+from .._space import PyTree, accumulator
 from ..config import DEQConfig
 from .weight_norm import WeightNorm
 
@@ -28,6 +28,10 @@ class DEQ(nnx.Module):
             cell is wrapped in `jdeq.nn.WeightNorm`, normalised once per call.
         init: makes the start state, `init(x)`, or `init(x, key)` when a key is given. By default
             the cell's own `initial_state`, which is called likewise, else zeros like `x`.
+        predictor: a module or function `predictor(x) -> z0`: an explicit network that guesses the
+            state (Skip DEQ), so that fewer iterations are needed. It gets no gradient through the
+            state; train it by adding `skip_loss` to the loss. The better `f_tol` is to be met, the
+            smaller the share of iterations that a guess saves.
         batch_dims: leading axes of the state that count samples.
 
     Attributes:
@@ -37,6 +41,10 @@ class DEQ(nnx.Module):
     Raises:
         TypeError: weight normalisation of a cell that is not a module; `x` is not an array and
             nothing else says how the state starts.
+        ValueError: `init` and `predictor` both given; `skip_loss` without a predictor.
+
+    Source: Bai et al., *Deep Equilibrium Models* (2019); the predictor: Pal et al., *Mixing
+    Implicit and Explicit Deep Learning with Skip DEQs* (2022).
 
     Example:
         >>> from flax import nnx
@@ -58,8 +66,11 @@ class DEQ(nnx.Module):
         config: DEQConfig | None = None,
         *,
         init: Callable[..., PyTree] | None = None,
+        predictor: Callable[[Any], PyTree] | None = None,
         batch_dims: int = 1,
     ):
+        if init is not None and predictor is not None:
+            raise ValueError("init and predictor both make the start state: give one of them")
         config = config or DEQConfig()
         if config.norm_type == "weight_norm" and not isinstance(cell, WeightNorm):
             if not isinstance(cell, nnx.Module):
@@ -73,6 +84,7 @@ class DEQ(nnx.Module):
         self.cell = cell
         self.config = config
         self.init = init
+        self.predictor = predictor
         self.batch_dims = batch_dims
         self.deterministic = False
 
@@ -88,7 +100,7 @@ class DEQ(nnx.Module):
 
         Args:
             x: the cell's input.
-            z0: start state, instead of what `init` makes.
+            z0: start state, instead of what `predictor` or `init` makes.
             key: passed on to `init`.
             max_iter: most iterations, instead of the configured ones. An integer array stops
                 at run time, at most at the configured number, without recompiling.
@@ -113,7 +125,46 @@ class DEQ(nnx.Module):
             max_iter=max_iter,
         )
 
+    def skip_loss(self, x: Any, z_star: PyTree, *, detach: bool = True) -> Array:
+        """Mean squared difference between `predictor(x)` and the state that was found.
+
+        Add it, weighted, to the loss of a layer with a predictor. Under `jit` the prediction is
+        the one that the call made: XLA computes it once.
+
+        Args:
+            x: the input, as given to the layer.
+            z_star: the state that the layer returned for it.
+            detach: take `z_star` as a constant, so that the loss trains the predictor and changes
+                nothing else. False also draws the state towards the prediction, as in Pal et al.:
+                an easier equilibrium, at the price of fitting the data less freely.
+
+        Returns:
+            A scalar over all entries of all leaves, in float32 at least.
+
+        Raises:
+            ValueError: the layer has no predictor, or it makes a state of another shape.
+        """
+        if self.predictor is None:
+            raise ValueError("skip_loss needs a layer with a predictor: DEQ(cell, predictor=...)")
+        if detach:
+            z_star = lax.stop_gradient(z_star)
+        guess = self.predictor(x)
+        shapes = [jax.tree.map(jnp.shape, tree) for tree in (guess, z_star)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"the predictor makes {shapes[0]}, the state has {shapes[1]}")
+
+        def squares(a: Array, b: Array) -> Array:
+            wide = accumulator(b)
+            return jnp.sum(jnp.square(a.astype(wide) - b.astype(wide)))
+
+        leaves = jax.tree.leaves(z_star)
+        wide = accumulator(*leaves)
+        total = sum(s.astype(wide) for s in jax.tree.leaves(jax.tree.map(squares, guess, z_star)))
+        return total / jnp.asarray(sum(leaf.size for leaf in leaves), wide)
+
     def _start(self, cell: Any, x: Any, key: Array | None) -> PyTree:
+        if self.predictor is not None:
+            return lax.stop_gradient(self.predictor(x))
         init = self.init or getattr(cell, "initial_state", None)
         if init is not None:
             return init(x) if key is None else init(x, key)

@@ -70,7 +70,7 @@ class Fallback(Solver):
         from .registry import resolve_solver  # which knows this class
 
         named = [s for s in self.solvers if isinstance(s, str)]
-        left = self.max_iter - sum(s.max_iter for s in self.solvers if isinstance(s, Solver))
+        left = (self.max_iter or 0) - sum(s.max_iter for s in self.solvers if isinstance(s, Solver))
         shares = [left // len(named) + (i < left % len(named)) for i in range(len(named))]
         settings = iter(
             {"max_iter": n, "tol": self.tol, "stop_mode": self.stop_mode} for n in shares

@@ -6,9 +6,14 @@ from typing import Any
 from .._named import Registry
 from .anderson import Anderson
 from .base import Solver
+from .bicgstab import BiCGStab
 from .broyden import Broyden
+from .cg import CG
 from .fallback import Fallback
 from .fixed_point import FixedPointIter
+from .gmres import GMRES
+from .neumann import Neumann
+from .newton import Newton
 from .simple_fixed_point import SimpleFixedPointIter
 
 SOLVERS: Registry[Solver] = Registry(
@@ -19,7 +24,12 @@ SOLVERS: Registry[Solver] = Registry(
         "simple_fixed_point_iter": SimpleFixedPointIter,
         "anderson": Anderson,
         "broyden": Broyden,
+        "newton": Newton,
         "fallback": Fallback,
+        "gmres": GMRES,
+        "bicgstab": BiCGStab,
+        "cg": CG,
+        "neumann": Neumann,
     },
 )
 

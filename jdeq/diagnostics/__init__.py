@@ -1,0 +1,6 @@
+"""Why does my model not converge, is my gradient right: tools for looking, outside `jit`."""
+
+from .diagnose import diagnose as diagnose
+from .gradient_check import GradientCheck as GradientCheck, check_gradient as check_gradient
+from .plot import plot_convergence as plot_convergence
+from .report import Behaviour as Behaviour, Diagnosis as Diagnosis

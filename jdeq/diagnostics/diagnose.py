@@ -1,0 +1,225 @@
+"""`diagnose`: how `f` behaves around its fixed point, and what to do about it."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, core, lax
+
+from .._deq import deq
+from .._info import SolverInfo, Status
+from .._space import PyTree, Space, accumulator
+from .._trace import check_state
+from ..solvers.base import Solver, check_int
+from ..solvers.broyden import Broyden
+from .report import Behaviour, Diagnosis
+from .spectrum import arnoldi, largest_singular_value, random_like, ritz_values
+
+FINDER = Broyden(max_iter=100)
+NUDGE = 1e-3  # how far from z0 plain iteration starts: off a fixed point that repels
+SETTLED = 1e-4  # a rate further from 1 than this is contraction or growth
+
+
+def diagnose(
+    f: Callable[[PyTree], PyTree],
+    z0: PyTree,
+    key: Array,
+    *,
+    solver: str | Solver = FINDER,
+    batch_dims: int = 1,
+    n_starts: int = 4,
+    n_iters: int = 100,
+    krylov: int = 30,
+) -> Diagnosis:
+    """Tells of each sample whether `f` contracts there, how well its solution is determined, and
+    what to change.
+
+    Finds the fixed point from `z0` and from random starts `z0 + N(0, 1)`, and looks at
+    `J = df/dz` there by products with J and its transpose alone: `||J||_2` by products with both in
+    turn; eigenvalues (the spectral radius) and the smallest singular value of `I - J` from `krylov`
+    Arnoldi steps, which also find complex pairs, where a Rayleigh quotient does not settle. Both
+    are exact for samples of at most `krylov` numbers. Plain iteration is watched for `n_iters`
+    steps.
+
+    Costs `n_starts` solves, `n_iters` evaluations, `krylov + 3 n_iters` Jacobian products and
+    memory for `krylov + 1` states, in one compilation; compiled anew at each call.
+
+    Args:
+        f: the equilibrium function.
+        z0: start state, as in `deq`.
+        key: PRNG key, for random starts and directions.
+        solver: finds the fixed points. The default, Broyden's method with up to 100 iterations,
+            also finds those that repel; it holds 100 states per start.
+        batch_dims: how many leading axes are independent samples.
+        n_starts: solves for counting fixed points, the one from `z0` included.
+        n_iters: of plain iteration and of the estimate of `||J||_2`.
+        krylov: most Arnoldi steps.
+
+    Returns:
+        A `Diagnosis`: arrays by sample, `advice` in words; prints as a table.
+
+    Raises:
+        TypeError: called under `jit`; otherwise as `deq` does.
+
+    Source: Saad, *Numerical Methods for Large Eigenvalue Problems* (2011), ch. 6.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jdeq
+        >>> f = lambda z: jnp.tanh(-2 * z)
+        >>> found = jdeq.diagnose(f, jnp.zeros((1, 1)), jax.random.key(0))
+        >>> print(*found.advice)
+        1 of 1: plain iteration jumps between two states: damp with tau=0.6
+        >>> print(f"{found.spectral_radius[0]:.3f} {found.max_tau[0]:.3f}")
+        2.000 0.667
+    """
+    for name, value in (("n_starts", n_starts), ("n_iters", n_iters), ("krylov", krylov)):
+        check_int(name, value, low=1)
+    if any(isinstance(x, core.Tracer) for x in jax.tree.leaves(z0)):
+        raise TypeError("diagnose hands its findings to the host: call it outside jit")
+    z0 = check_state(z0, batch_dims)
+    space = Space(batch_dims)
+    size = sum(int(np.prod(x.shape[batch_dims:])) for x in jax.tree.leaves(z0))
+    steps = max(1, min(krylov, size))
+
+    @jax.jit
+    def look(z0: PyTree, key: Array):
+        keys = jax.random.split(key, 5)
+        z, info, distances, infos = _solve(
+            space, f, solver, _starts(keys[0], z0, n_starts), n_starts
+        )
+        push = jax.linearize(f, z)[1]
+        pull = jax.vjp(f, z)[1]
+        lipschitz = largest_singular_value(
+            space, push, lambda y: pull(y)[0], random_like(keys[1], z), n_iters
+        )
+        hessenberg = arnoldi(space, push, random_like(keys[2], z), steps)
+        moves = _watch(space, f, z0, random_like(keys[3], z0), n_iters)
+        coupled = _coupled(space, f, z, keys[4])
+        return info, lipschitz, hessenberg, moves, distances, infos, coupled
+
+    info, lipschitz, hessenberg, moves, distances, infos, coupled = jax.device_get(look(z0, key))
+    batch = info.status.shape
+    spectrum = [ritz_values(hessenberg[i]) for i in np.ndindex(batch)]
+    gaps = np.reshape(np.array([gap for _, gap in spectrum]), batch)
+    values = [v for v, _ in spectrum]
+    fold = lambda number: np.reshape(np.array([number(v) for v in values], np.float64), batch)
+    one, two, norm = moves
+    eps = _resolution(z0)
+    seen = [_behaviour(one[:, *i], two[:, *i], norm[:, *i], eps) for i in np.ndindex(batch)]
+    return Diagnosis(
+        status=info.status,
+        residual=info.rel_residual,
+        lipschitz=lipschitz,
+        spectral_radius=fold(lambda v: np.abs(v).max()),
+        smallest_singular_value=gaps,
+        distance_to_one=fold(lambda v: np.abs(1 - v).min()),
+        max_tau=fold(_max_tau),
+        behaviour=np.reshape(np.array([b for b, _ in seen], np.int32), batch),
+        rate=np.reshape(np.array([r for _, r in seen], np.float64), batch),
+        fixed_points=_count(distances, infos, gaps),
+        coupled=coupled,
+    )
+
+
+def _resolution(z: PyTree) -> float:
+    return max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(z))
+
+
+def _starts(key: Array, z0: PyTree, n_starts: int) -> PyTree:
+    """`z0`, then `z0` plus noise: leaves with a leading axis of starts."""
+    many = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (n_starts, *x.shape)), z0)
+    noisy = jax.tree.map(jnp.add, many, random_like(key, many))
+    return jax.tree.map(lambda x, y: x.at[0].set(y), noisy, z0)
+
+
+def _solve(space: Space, f, solver, starts: PyTree, n_starts: int):
+    """The solution from the first start, and the distances `(s, s, *batch)` of all of them."""
+    solve = lambda z: deq(f, z, solver=solver, batch_dims=space.batch_dims)
+    z, infos = jax.vmap(solve)(starts)
+
+    def distance(i, j):
+        one, other = (jax.tree.map(lambda x, k=k: x[k], z) for k in (i, j))
+        gap = lambda a, b: a.astype(accumulator(a)) - b.astype(accumulator(b))
+        return space.norm(jax.tree.map(gap, one, other)), space.norm(one)
+
+    index = jnp.arange(n_starts)
+    distances = jax.vmap(lambda i: jax.vmap(lambda j: distance(i, j))(index))(index)
+    first: tuple[PyTree, SolverInfo] = jax.tree.map(lambda x: x[0], (z, infos))
+    return *first, distances, infos
+
+
+def _watch(space: Space, f, z0: PyTree, noise: PyTree, n_iters: int) -> tuple[Array, ...]:
+    """Norms of `z_{k+1} - z_k`, `z_{k+1} - z_{k-1}` and `z_{k+1}`, of plain iteration.
+
+    Each `(n_iters, *batch)`; a move of the first kind is the later one of the two it makes up.
+    """
+
+    def step(carry, _):
+        before, z = carry
+        fz = f(z)
+        moves = space.norm(space.sub(fz, z)), space.norm(space.sub(fz, before)), space.norm(fz)
+        return (z, fz), moves
+
+    start = space.add(z0, noise, NUDGE)
+    return lax.scan(step, (start, f(start)), None, length=n_iters)[1]
+
+
+def _coupled(space: Space, f, z: PyTree, key: Array) -> Array:
+    """Whether a sample's `f` moves when a random half of the others does, either half."""
+    move, split = jax.random.split(key)
+    fz, noise = f(z), random_like(move, z)
+    half = jax.random.permutation(split, space.norm(z).size) % 2 == 0
+    half = half.reshape(space.batch_shape(z))
+    seen = jnp.zeros_like(half)
+    for moved in (half, ~half):
+        changed = f(space.where(moved, space.add(z, noise), z))
+        change = space.norm(space.sub(changed, fz))
+        seen = seen | (~moved & (change > 100 * _resolution(z) * space.norm(fz)))
+    return seen
+
+
+def _behaviour(
+    one: np.ndarray, two: np.ndarray, size: np.ndarray, eps: float
+) -> tuple[Behaviour, float]:
+    """What one sample's moves over one and over two iterations show; and their late rate."""
+    settled = np.flatnonzero(~(one > 16 * eps * size))  # NaN counts
+    end = int(settled[0]) if settled.size else len(one)
+    if end and not np.all(np.isfinite(one)):
+        end = min(end, int(np.flatnonzero(~np.isfinite(one))[0]))
+    window = min(end - 1, max(1, end // 4))
+    rate = float((one[end - 1] / one[end - 1 - window]) ** (1 / window)) if end > 1 else 0.0
+    if not (np.all(np.isfinite(one)) and np.all(np.isfinite(size))):
+        return Behaviour.DIVERGES, rate
+    if settled.size or rate < 1 - SETTLED:
+        return Behaviour.CONTRACTS, rate
+    if two[-1] < 0.1 * one[-1]:
+        return Behaviour.OSCILLATES, rate
+    return (Behaviour.DIVERGES if rate > 1 + SETTLED else Behaviour.WANDERS), rate
+
+
+def _max_tau(eigenvalues: np.ndarray) -> float:
+    """Bound of `|1 - tau (1 - l)| < 1`: `tau < 2 Re(1 - l) / |1 - l|^2` for all l."""
+    if not np.all(np.isfinite(eigenvalues)):
+        return float("nan")
+    real = 1 - np.real(eigenvalues)
+    if np.any(real <= 1e-6):
+        return 0.0
+    return float(min(2.0, np.min(2 * real / np.abs(1 - eigenvalues) ** 2)))
+
+
+def _count(distances, infos: SolverInfo, gaps: np.ndarray) -> np.ndarray:
+    """How many different states are among the converged ones of each sample."""
+    apart, size = distances
+    found = np.zeros(gaps.shape, np.int32)
+    for at in np.ndindex(gaps.shape):
+        here = (slice(None), *at)
+        error = infos.abs_residual[here] / max(gaps[at], 1e-12)  # of a state, to first order
+        slack = np.maximum(0.01 * size[(slice(None), *here)], 10 * (error[:, None] + error))
+        near = apart[(slice(None), *here)] <= slack
+        kept: list[int] = []
+        for i in np.flatnonzero(infos.status[here] == Status.CONVERGED):
+            if not near[i, kept].any():
+                kept.append(int(i))
+        found[at] = len(kept)
+    return found
