@@ -43,10 +43,12 @@ def deq(
         z0: start state, a pytree of floating arrays. Their first `batch_dims` axes count
             independent problems: with the default 1, a vector `(D,)` is D *scalar* problems.
             For one problem of D unknowns pass `batch_dims=0`, or a state `(1, D)`.
-        solver: `"fixed_point_iter"`, `"simple_fixed_point_iter"`, `"anderson"`, `"broyden"`, a
-            registered name, or an object such as `jdeq.Broyden(max_iter=30, tol=1e-4)`.
-        backward: `"ift"`, `"phantom"`, `"jfb"`, `"unroll"`, a registered name, or an object such
-            as `jdeq.PhantomGrad(steps=5, tau=0.8)`.
+        solver: `"fixed_point_iter"`, `"simple_fixed_point_iter"`, `"anderson"`, `"broyden"`,
+            `"newton"`, `"fallback"`, a registered name, or an object such as
+            `jdeq.Broyden(max_iter=30, tol=1e-4)`. (`"gmres"` and its kin solve affine `f` only:
+            they are there for the backward solve.)
+        backward: `"ift"`, `"phantom"`, `"jfb"`, `"unroll"`, `"shine"`, a registered name, or an
+            object such as `jdeq.PhantomGrad(steps=5, tau=0.8)`.
         batch_dims: how many leading axes are independent samples.
         n_states: return this many states of the solve in `info.states`, evenly spread over the
             iterations and ending with `z*`; each carries gradients.
