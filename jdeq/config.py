@@ -30,8 +30,8 @@ class DEQConfig:
 
     Example:
         >>> import jdeq
-        >>> jdeq.DEQConfig(f_solver="broyden", f_max_iter=22, grad=5, tau=0.5).backward()
-        PhantomGrad(steps=5, tau=0.5)
+        >>> jdeq.DEQConfig(f_solver="broyden", f_max_iter=22, grad=5, tau=0.5).backward().tau
+        0.5
     """
 
     f_solver: str = _option("fixed_point_iter", "forward", "forward solver")

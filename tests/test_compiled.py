@@ -156,6 +156,7 @@ def meshes():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["auto", "explicit"])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_sharded_batch_stays_sharded(solver, kind):
@@ -195,6 +196,7 @@ def test_a_sharded_batch_stays_sharded(solver, kind):
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-3, atol=1e-3), grads, alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["auto", "explicit"])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_features_may_be_sharded(solver, kind):

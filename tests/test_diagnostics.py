@@ -14,6 +14,8 @@ from jdeq.diagnostics import Behaviour
 
 from .problems import matrix, tanh_system
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 
 

@@ -20,6 +20,8 @@ import jdeq
 
 from .golden import fields, load
 
+pytestmark = pytest.mark.slow
+
 
 class Method(NamedTuple):
     solver: Any

@@ -15,6 +15,8 @@ from jdeq.gradients.linear import solve_linear
 
 from .problems import affine, matrix
 
+pytestmark = pytest.mark.slow
+
 KRYLOV = {"gmres": jdeq.GMRES, "bicgstab": jdeq.BiCGStab, "cg": jdeq.CG}
 GENERAL = ["gmres", "bicgstab"]
 N = 32

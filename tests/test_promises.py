@@ -27,7 +27,10 @@ TIGHT = {
 }
 
 
-@pytest.mark.parametrize("radius", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize(
+    "radius",
+    [pytest.param(0.5, marks=pytest.mark.slow), 0.9, pytest.param(0.99, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("solver", TIGHT)
 def test_affine_system_and_its_gradients_are_exact(solver, radius):
     rng = np.random.default_rng(2)

@@ -16,6 +16,10 @@ SOLVERS = {
     "anderson": jdeq.Anderson(max_iter=100, tol=1e-12),
     "broyden": jdeq.Broyden(max_iter=40, tol=1e-12),
 }
+solvers = pytest.mark.parametrize(  # the quick part of the tests goes through one of them
+    "solver",
+    [s if s == "broyden" else pytest.param(s, marks=pytest.mark.slow) for s in SOLVERS],
+)
 W = jnp.asarray(matrix(3, 0.5))
 B = jnp.asarray(np.random.default_rng(1).normal(size=(4, 3)))
 PERMUTATION = jnp.array([2, 0, 1])
@@ -105,21 +109,21 @@ USES = {
 
 
 @pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("solver", SOLVERS)
+@solvers
 def test_agrees_with_the_closed_form(solver, use):
     got = jax.jit(USES[use], static_argnums=0)(solve_with(SOLVERS[solver]))
     want = USES[use](exact)
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=0, atol=1e-9), got, want)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@solvers
 def test_eagerly(solver):
     loss = lambda w: jnp.sum(solve_with(SOLVERS[solver])(w, B) ** 2)
     want = jax.grad(lambda w: jnp.sum(affine(w, B) ** 2))(W)
     np.testing.assert_allclose(jax.grad(loss)(W), want, atol=1e-9)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@solvers
 def test_gradient_of_a_module_that_is_closed_over(solver):
     s = solve_with(SOLVERS[solver])
     linear = nnx.Linear(3, 3, use_bias=False, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
@@ -133,7 +137,7 @@ def test_gradient_of_a_module_that_is_closed_over(solver):
         np.testing.assert_allclose(gradient(linear)["kernel"][...], want, atol=1e-9)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@solvers
 def test_inside_shard_map_each_device_stops_on_its_own(solver):
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     solve = solve_with(SOLVERS[solver])
@@ -150,7 +154,7 @@ MODES = {"ift": lambda s: jdeq.IFT(solver=s, forward_mode=True), "unroll": lambd
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("solver", SOLVERS)
+@solvers
 def test_forward_mode(solver, mode):
     solver = SOLVERS[solver]
 

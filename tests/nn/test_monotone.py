@@ -14,6 +14,8 @@ from flax import nnx
 
 import jdeq
 
+pytestmark = pytest.mark.slow
+
 SPLITTINGS = ["peaceman_rachford", "forward_backward"]
 IN, N, BATCH = 3, 6, 4
 TIGHT = {"max_iter": 4000, "tol": 1e-13, "param_dtype": jnp.float64}
