@@ -11,6 +11,8 @@ import jdeq
 
 from .problems import matrix
 
+pytestmark = pytest.mark.slow
+
 SOLVERS = {
     "fixed_point_iter": jdeq.FixedPointIter,
     "anderson": jdeq.Anderson,

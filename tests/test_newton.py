@@ -13,6 +13,8 @@ from jdeq import Status
 
 from .problems import affine, matrix, tanh_system
 
+pytestmark = pytest.mark.slow
+
 W = jnp.asarray(matrix(16, 0.8))
 X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 16)))
 

@@ -54,6 +54,7 @@ def test_affine_system_and_its_gradients_are_exact(solver, radius):
         np.testing.assert_allclose(got, expected, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", TIGHT)
 def test_gradient_of_a_coupled_tanh_network_is_the_dense_one(solver):
     f, params, z0 = tanh_system()
@@ -241,6 +242,7 @@ def test_every_precision_reaches_its_own_resolution(solver, dtype):
     assert error < 10 * tol
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", STOPPING)
 @pytest.mark.parametrize("scale", [1e-6, 1e-3, 1e3, 1e6])
 def test_rescaling_the_state_changes_nothing(solver, scale):
@@ -254,6 +256,7 @@ def test_rescaling_the_state_changes_nothing(solver, scale):
     np.testing.assert_allclose(scaled / scale, z, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backward", STOPPING)
 @pytest.mark.parametrize("scale", [1e-8, 1e-6, 1e4])
 def test_the_gradient_scales_with_the_loss(backward, scale):

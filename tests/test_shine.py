@@ -10,6 +10,8 @@ from jdeq._problem import Problem
 
 from .problems import matrix
 
+pytestmark = pytest.mark.slow
+
 N = 24
 
 

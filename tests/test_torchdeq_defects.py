@@ -18,6 +18,8 @@ from jdeq import Status
 
 from .problems import matrix
 
+pytestmark = pytest.mark.slow
+
 SOLVERS = ("fixed_point_iter", "anderson", "broyden")
 each_solver = pytest.mark.parametrize("solver", SOLVERS)
 

@@ -9,6 +9,8 @@ from flax import nnx
 
 import jdeq
 
+pytestmark = pytest.mark.slow
+
 X = jnp.asarray(np.random.default_rng(0).normal(size=(64, 3)), jnp.float32)
 
 

@@ -10,6 +10,8 @@ from zoo.errors import UserError
 from zoo.metrics import read_metrics
 from zoo.trainer import Diverged, Trainer
 
+pytestmark = pytest.mark.slow
+
 
 def leaves(trainer):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(trainer.state)]
