@@ -32,9 +32,6 @@ class IFT(Backward):
     One linearisation of `f`, then a vector-Jacobian product per backward iteration; memory does
     not depend on the forward solve. Reverse mode may be nested as often as you like.
 
-    Where the backward solve diverges (its residual ends above `|v|`) the sample gets `y = v`, the
-    Jacobian-free gradient, instead of a huge one; `callback` and `on_failure="warn"` tell.
-
     Args:
         solver: backward solver, by name or object. `"broyden"` holds up to `max_iter` vectors like
             `z`, `"gmres"` as many, `"anderson"` ten, `"bicgstab"` a handful.
