@@ -9,6 +9,7 @@ from jax import Array, lax
 from .._space import PyTree, Space
 from .base import check_int
 from .krylov import AffineSolver, Apply, Log, Rule, divide, resolution
+from .small import matvec
 
 FULL = 50  # basis vectors where nobody says: none of the usual solves restarts
 
@@ -115,7 +116,7 @@ class GMRES(AffineSolver):
         after = space.norm(w)
         after = jnp.where(after > eps * before, after, 0)  # the Krylov space is exhausted
 
-        t = _apply(state.rotations[..., :size], h + again)  # h ends at k: the others are 0
+        t = matvec(state.rotations[..., :size], h + again)  # h ends at k: the others are 0
         top = _entry(t, k)
         pivot = jnp.hypot(top, after)
         finite = jnp.isfinite(pivot)
@@ -128,7 +129,7 @@ class GMRES(AffineSolver):
             c[..., None] * lower - s[..., None] * upper,
         )
         index = lax.broadcasted_iota(jnp.int32, h.shape, h.ndim - 1)
-        column = -_apply(state.inverse, jnp.where(index < k, t[..., :size], 0))
+        column = -matvec(state.inverse, jnp.where(index < k, t[..., :size], 0))
         column = jnp.where(index == k, 1, column)
         column = jnp.where(usable[..., None], column, 0)
         column = column * divide(jnp.ones_like(pivot), pivot, usable)[..., None]
@@ -166,11 +167,6 @@ class GMRES(AffineSolver):
 
     def close(self, space: Space, state: GMRESState) -> PyTree:
         return space.add(state.y, space.combine(state.basis, state.weights))
-
-
-def _apply(matrix: Array, vector: Array) -> Array:
-    """(*batch, n, l) times (*batch, l)."""
-    return jnp.einsum("...ij,...j->...i", matrix, vector, precision=lax.Precision.HIGHEST)
 
 
 def _entry(vector: Array, k: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Small linear systems, one per sample, as plain batched arithmetic.
+"""Small matrices, one per sample, as plain batched arithmetic.
 
 Calls of LAPACK or cuSOLVER on 6 x 6 systems cost more than what they serve, and do not shard.
 """
@@ -68,3 +68,33 @@ def _eliminate(system: Array, j: int, pivot: Array, sound: Array) -> Array:
 
 def _inverse_or_zero(x: Array) -> Array:
     return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1), 0)
+
+
+def matvec(matrix: Array, vector: Array) -> Array:
+    """(*batch, m, n) times (*batch, n)."""
+    return jnp.einsum("...ij,...j->...i", matrix, vector, precision=lax.Precision.HIGHEST)
+
+
+def vecmat(vector: Array, matrix: Array) -> Array:
+    """(*batch, m) times (*batch, m, n)."""
+    return jnp.einsum("...i,...ij->...j", vector, matrix, precision=lax.Precision.HIGHEST)
+
+
+def shift(x: Array) -> Array:
+    """x_{j-1} at j, 0 at the start."""
+    return jnp.concatenate([jnp.zeros_like(x[..., :1]), x[..., :-1]], -1)
+
+
+def unshift(x: Array) -> Array:
+    """x_{j+1} at j, 0 at the end."""
+    return jnp.concatenate([x[..., 1:], jnp.zeros_like(x[..., :1])], -1)
+
+
+def write_row(matrix: Array, i: Array, row: Array) -> Array:
+    """The matrix with `row` at i, the same for all samples."""
+    return lax.dynamic_update_index_in_dim(matrix, row, i, matrix.ndim - 2)
+
+
+def write_column(matrix: Array, j: Array, column: Array) -> Array:
+    """The matrix with `column` at j, the same for all samples."""
+    return lax.dynamic_update_index_in_dim(matrix, column, j, matrix.ndim - 1)
