@@ -7,10 +7,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, core
 
 from ._info import SolverInfo, Status
 from ._loop import Solution, measure
+from ._reuse import reuse
 from ._space import PyTree, Space
 from ._trace import Pure, check_state, trace
 from .solvers.base import Solver
@@ -77,14 +78,26 @@ class Problem:
 
     def unroll(self, loop: Literal["scan", "checkpointed scan"]) -> Solution:
         """Solves by a fixed number of passes that autodiff can go through."""
-        return self.solver.solve(
-            self.f,
-            self.z0,
-            space=self.space,
-            limit=self.limit,
-            indexing=self.indexing,
-            loop=loop,
-        )
+
+        def run(consts, z0, limit):
+            return self.solver.solve(
+                lambda z: self.pure(consts, z),
+                z0,
+                space=self.space,
+                limit=limit,
+                indexing=self.indexing,
+                loop=loop,
+            )
+
+        settings = loop, self.solver, self.space, self.indexing
+        return self.reuse(run, settings, self.z0, self.limit)
+
+    def reuse(self, run: Callable[..., Any], settings: Any, z: PyTree, *more: Any) -> Any:
+        """`run(consts, z, *more)` for a `run` that autodiff may go through; see `_reuse.reuse`."""
+        args = self.consts, z, *more
+        traced = any(isinstance(x, core.Tracer) for x in jax.tree.leaves(args))
+        needs = "all derivatives" if traced else "values"
+        return reuse(run, self.pure, settings, *args, needs=needs)
 
     def solve_detached(self) -> Solution:
         """Solves; the outcome has zero derivative, in forward and reverse mode."""
@@ -137,8 +150,7 @@ def _solve(
 ) -> Callable[[list[Any], PyTree, Array], Solution]:
     """The solve as a function whose `vmap` is a solve with one more batch axis."""
 
-    @jax.custom_batching.custom_vmap
-    def solve(consts, z0, limit):
+    def run(consts, z0, limit):
         solution = solver.solve(
             lambda z: pure(consts, z),
             z0,
@@ -148,6 +160,12 @@ def _solve(
             loop="while",
         )
         return solution if keep_memory else solution._replace(memory=())
+
+    @jax.custom_batching.custom_vmap
+    def solve(consts, z0, limit):
+        settings = "solve", solver, space, indexing, keep_memory
+        needs = "gradients" if solver.differentiates else "values"
+        return reuse(run, pure, settings, consts, z0, limit, needs=needs)
 
     @solve.def_vmap
     def solve_lanes(axis_size, batched, consts, z0, limit):

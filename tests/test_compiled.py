@@ -142,14 +142,6 @@ def test_f_is_traced_a_fixed_number_of_times():
     assert len(calls) == 2
 
 
-def test_what_f_closes_over_may_change_between_eager_calls():
-    held = {"c": 1.0}
-    f = lambda z: 0.5 * z + held["c"] * jnp.ones(2)
-    np.testing.assert_allclose(jdeq.deq(f, jnp.zeros(2), tol=1e-9)[0], 2, rtol=1e-8)
-    held["c"] = 3.0
-    np.testing.assert_allclose(jdeq.deq(f, jnp.zeros(2), tol=1e-9)[0], 6, rtol=1e-8)
-
-
 def meshes():
     auto, explicit = jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit
     return {

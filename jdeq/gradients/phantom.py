@@ -95,11 +95,14 @@ class PhantomGrad(Backward):
 
     def steps_from(self, problem: Problem, z: PyTree, *, steps: int | None = None) -> PyTree:
         """`steps` damped steps of `problem.f` from `z`; all of them by default."""
-        space = problem.space
+        space, length = problem.space, self.steps if steps is None else steps
 
-        def step(z: PyTree, _: None) -> tuple[PyTree, None]:
-            fz = problem.f(z)
-            new = fz if self.tau == 1 else space.add(z, space.sub(fz, z), self.tau)
-            return space.where(space.is_finite(new), new, z), None
+        def run(consts, z):
+            def step(z: PyTree, _: None) -> tuple[PyTree, None]:
+                fz = problem.pure(consts, z)
+                new = fz if self.tau == 1 else space.add(z, space.sub(fz, z), self.tau)
+                return space.where(space.is_finite(new), new, z), None
 
-        return lax.scan(step, z, None, length=self.steps if steps is None else steps)[0]
+            return lax.scan(step, z, None, length=length)[0]
+
+        return problem.reuse(run, ("phantom", self.tau, space, length), z)

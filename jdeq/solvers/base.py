@@ -36,6 +36,11 @@ class Solver(abc.ABC):
         if self.stop_mode not in ("rel", "abs"):
             raise ValueError(f"stop_mode must be 'rel' or 'abs', got {self.stop_mode!r}")
 
+    @property
+    def differentiates(self) -> bool:
+        """Whether `solve` may differentiate `f`, rather than evaluate it only."""
+        return True
+
     def tolerance(self, *leaves: Array) -> float:
         """`tol`, or what stands for None with states of these dtypes."""
         if self.tol is not None:
@@ -77,6 +82,10 @@ class IterativeSolver(Solver):
     """
 
     return_final: bool = False
+
+    @property
+    def differentiates(self) -> bool:
+        return False  # init and step never see f
 
     def init(self, space: Space, z0: PyTree) -> Any:
         """The solver's own state: any pytree; buffers derive from `z0` to share its sharding."""

@@ -79,6 +79,10 @@ class Fallback(Solver):
             s if isinstance(s, Solver) else resolve_solver(s, next(settings)) for s in self.solvers
         )
 
+    @property
+    def differentiates(self) -> bool:
+        return any(stage.differentiates for stage in self.stages)
+
     def solve(self, f, z0: PyTree, *, space: Space, limit, indexing, loop) -> Solution:
         first, *others = self.stages
         at = lambda done, s: tuple(i - done for i in indexing if done < i <= done + s.max_iter)

@@ -126,6 +126,10 @@ class AffineSolver(Solver):
         )
         return self.close(space, state), log
 
+    @property
+    def differentiates(self) -> bool:
+        return False
+
     def solve(self, f, z0, *, space, limit, indexing, loop) -> Solution:
         if loop != "while":
             raise ValueError(

@@ -37,6 +37,10 @@ class Neumann(Solver):
         1.75
     """
 
+    @property
+    def differentiates(self) -> bool:
+        return False
+
     def solve(self, f, z0: PyTree, *, space: Space, limit, indexing, loop) -> Solution:
         if self.tol is None:
             series = SimpleFixedPointIter(max_iter=self.max_iter, stop_mode=self.stop_mode)

@@ -30,6 +30,10 @@ class SimpleFixedPointIter(Solver):
         super().__post_init__()
         check_tau(self.tau)
 
+    @property
+    def differentiates(self) -> bool:
+        return False
+
     def solve(self, f, z0: PyTree, *, space: Space, limit, indexing, loop) -> Solution:
         def one_step(carry, k):
             z, states = carry
