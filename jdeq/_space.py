@@ -86,6 +86,13 @@ class Space:
             lambda h, a: lax.dynamic_update_index_in_dim(h, a, slot, axis), history, x
         )
 
+    def read(self, history: PyTree, slot: Array) -> PyTree:
+        """The vector in `slot`, the same one for all samples."""
+        axis = self.batch_dims
+        return jax.tree.map(
+            lambda h: lax.dynamic_index_in_dim(h, slot, axis, keepdims=False), history
+        )
+
     def dots(self, history: PyTree, x: PyTree) -> Array:
         """<h_j, x> of each vector in the history: `(*batch, size)`."""
         return self._sum_leaves(jax.tree.map(lambda h, a: self._contract(h, a, 1), history, x))

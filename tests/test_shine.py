@@ -15,47 +15,86 @@ pytestmark = pytest.mark.slow
 N = 24
 
 
-def shine_estimate(f, v, **settings):
-    """y = -B^T v by the compact form, and B at the returned state by the textbook update."""
-    solver = jdeq.Broyden(max_iter=60, **settings)
+def shine_estimate(f, v, solver):
+    """The forward solve, and y = -B^T v by the compact form."""
+    solver = solver.remembering()
     problem = Problem.build(f, jnp.zeros_like(v), solver, batch_dims=1)
     solution = solver.solve(
         problem.f, problem.z0, space=problem.space, limit=problem.limit, indexing=(), loop="while"
     )
-    return solution, solver.apply_transposed_inverse(
-        problem.space, solution.memory, solution.steps, v
-    )
+    return solution, solver.apply_transposed_inverse(problem.space, solution, v)
 
 
-def dense_inverse(f, z0, steps, tau):
-    """Broyden's good update written out, for one sample (N,)."""
+def broyden_inverse(f, z0, steps, tau, update):
+    """Broyden's updates written out, for one sample (N,)."""
     g = lambda z: np.asarray(f(z[None])[0]) - z
     z, inverse = np.asarray(z0), -np.eye(z0.size)
     for _ in range(steps):
         s = -tau * inverse @ g(z)
         y = g(z + s) - g(z)
-        inverse = inverse + np.outer(s - inverse @ y, s @ inverse) / (s @ inverse @ y)
+        w = s @ inverse if update == "good" else y
+        inverse = inverse + np.outer(s - inverse @ y, w) / (w @ y)
         z = z + s
         np.testing.assert_allclose(inverse @ y, s, atol=1e-8)  # the secant equation
     return inverse
 
 
+def anderson_inverse(f, z0, steps, tau, m, kind):
+    """The multisecant inverse of the last window, for one sample (N,)."""
+    g = lambda z: np.asarray(f(z[None])[0]) - z
+    zs = [np.asarray(z0)]
+    for k in range(steps + 1):
+        window = np.stack(zs[-m:], 1)
+        residuals = np.stack([g(z) for z in zs[-m:]], 1)
+        dz, dg = np.diff(window), np.diff(residuals)
+        test = dz if kind == 1 else dg
+        inverse = (dz + dg) @ np.linalg.solve(test.T @ dg, test.T) - np.eye(z0.size)
+        if k == steps:
+            np.testing.assert_allclose(inverse @ dg, dz, atol=1e-8)  # all the secant equations
+            return inverse
+        gamma = np.linalg.solve(test.T @ dg, test.T @ residuals[:, -1])
+        beta = 1 if k == 0 else tau
+        zs.append(zs[-1] + beta * residuals[:, -1] - (dz + tau * dg) @ gamma)
+
+
+SETTINGS = {
+    f"{name} {rest}": (make, inverse, rest)
+    for name, make, inverse, choices in (
+        ("broyden", jdeq.Broyden, broyden_inverse, [{"update": u} for u in ("good", "bad")]),
+        ("anderson", jdeq.Anderson, anderson_inverse, [{"m": 4, "kind": i} for i in (1, 2)]),
+    )
+    for rest in choices
+}
+
+
 @pytest.mark.parametrize("tau", [1.0, 0.7])
-def test_estimate_is_the_dense_product(tau):
+@pytest.mark.parametrize("make, inverse, settings", SETTINGS.values(), ids=SETTINGS)
+def test_estimate_is_the_dense_product(make, inverse, settings, tau):
     rng = np.random.default_rng(0)
     w = jnp.asarray(matrix(N, 0.8))
     b, v = (jnp.asarray(rng.normal(size=(3, N))) for _ in range(2))
+    b = b * jnp.array([[0.3], [1.0], [3.0]])
     f = lambda z, b: jnp.tanh(z @ w + b)
-    solution, y = shine_estimate(lambda z: f(z, b), v, tol=1e-4, tau=tau)
+    solver = make(max_iter=60, tol=1e-4, tau=tau, **settings)
+    solution, y = shine_estimate(lambda z: f(z, b), v, solver)
+    assert np.all(solution.status == jdeq.Status.CONVERGED)
     assert len(set(solution.steps.tolist())) > 1  # samples stopped at different iterations
     for i in range(3):
-        inverse = dense_inverse(
-            lambda z, i=i: f(z, b[i : i + 1]), np.zeros(N), int(solution.steps[i]), tau
-        )
-        np.testing.assert_allclose(y[i], -inverse.T @ v[i], atol=1e-8)
+        steps = int(solution.steps[i])
+        one = lambda z, i=i: f(z, b[i : i + 1])
+        dense = inverse(one, np.zeros(N), steps, tau, **settings)
+        np.testing.assert_allclose(y[i], -dense.T @ v[i], atol=1e-7)
 
 
-def cotangents(kind, radius, backward, seeds=8):
+def test_anderson_that_did_not_converge_gives_the_jacobian_free_gradient():
+    w, v = jnp.asarray(matrix(N, 0.8)), jnp.ones((2, N))
+    f = lambda z: jnp.tanh(z @ w + 1)
+    solution, y = shine_estimate(f, v, jdeq.Anderson(max_iter=3, tol=1e-9))
+    assert np.all(solution.status == jdeq.Status.MAX_ITER)
+    np.testing.assert_array_equal(y, v)
+
+
+def cotangents(kind, radius, backward, seeds=8, solver=None):
     """Parameter-free comparison: gradients with respect to b in z = z w + b are y itself."""
     w = np.stack([kind(N, radius, s) for s in range(seeds)])
     rng = np.random.default_rng(1)
@@ -63,8 +102,8 @@ def cotangents(kind, radius, backward, seeds=8):
 
     def total(b):
         f = lambda z: jnp.einsum("si,sij->sj", z, jnp.asarray(w)) + b
-        settings = jdeq.Broyden(max_iter=200, tol=1e-4)
-        return jnp.sum(v * jdeq.deq(f, jnp.zeros_like(b), solver=settings, backward=backward)[0])
+        forward = solver or jdeq.Broyden(max_iter=200, tol=1e-4)
+        return jnp.sum(v * jdeq.deq(f, jnp.zeros_like(b), solver=forward, backward=backward)[0])
 
     y = np.asarray(jax.jit(jax.grad(total))(b))
     exact = np.stack([np.linalg.solve(np.eye(N) - w[s], v[s]) for s in range(seeds)])
@@ -80,9 +119,10 @@ def psd(size, radius, seed):
     return q @ np.diag(np.linspace(0, radius, size)) @ q.T
 
 
+@pytest.mark.parametrize("solver", [None, jdeq.Anderson(m=20, max_iter=200, tol=1e-4)])
 @pytest.mark.parametrize("radius", [0.9, 0.99])
-def test_better_than_jacobian_free_on_gaussian_spectra(radius):
-    y, exact, v = cotangents(matrix, radius, jdeq.SHINE(max_ratio=1e6))
+def test_better_than_jacobian_free_on_gaussian_spectra(radius, solver):
+    y, exact, v = cotangents(matrix, radius, jdeq.SHINE(max_ratio=1e6), solver=solver)
     assert cosine(y, exact).mean() > cosine(v, exact).mean() + 0.02
 
 
@@ -116,7 +156,7 @@ def test_exact_for_one_unknown():
     np.testing.assert_allclose(jax.grad(total)(0.5), 1 / 0.5**2, rtol=1e-10)
 
 
-@pytest.mark.parametrize("solver", ["anderson", jdeq.Broyden(memory=3)])
-def test_other_solvers_are_refused(solver):
-    with pytest.raises(TypeError, match="SHINE needs the solver 'broyden'"):
+@pytest.mark.parametrize("solver", ["fixed_point_iter", "newton", jdeq.Broyden(memory=3)])
+def test_solvers_without_an_inverse_are_refused(solver):
+    with pytest.raises(TypeError, match="SHINE needs the solver 'anderson', or 'broyden'"):
         jdeq.deq(jnp.cos, jnp.zeros(2), solver=solver, backward="shine")

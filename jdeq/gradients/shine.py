@@ -1,14 +1,14 @@
 """SHINE: the forward solver's inverse Jacobian, used again for the gradient."""
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 
 from .._loop import Solution
 from .._problem import Problem
 from .._space import PyTree, Space
-from ..solvers.base import check_int
-from ..solvers.broyden import Broyden
+from ..solvers.base import InverseEstimator, Solver, check_int
 from .base import Backward
 from .ift import IFT
 from .implicit import Apply, solve_implicitly
@@ -18,16 +18,18 @@ from .phantom import PhantomGrad
 
 @dataclasses.dataclass(frozen=True)
 class SHINE(Backward):
-    """Implicit gradient without a backward solve: reuses the inverse that Broyden has built.
+    """Implicit gradient without a backward solve: reuses the inverse that the solver has built.
 
-    The adjoint is estimated by `y = -B^T v`, with `B` Broyden's inverse Jacobian of `f(z) - z` at
-    the returned state. Broyden needs `B` along its own steps only, so for other `v` it may be far
-    off, most of all on symmetric spectra near 1. Hence the guard: a sample whose estimate is
-    longer than `max_ratio |v|` gets `y = v`, the Jacobian-free gradient.
+    The adjoint is estimated by `y = -B^T v`, with `B` the forward solver's inverse Jacobian of
+    `f(z) - z` at the returned state: Broyden's, or the multisecant one of Anderson's last window.
+    The solver needs `B` along its own steps only, so for other `v` it may be far off, most of all
+    on symmetric spectra near 1. Hence the guard: a sample whose estimate is longer than
+    `max_ratio |v|` gets `y = v`, the Jacobian-free gradient. So does one that Anderson did not
+    bring to convergence: its window has moved on from the returned state.
 
-    Costs what JFB does, one vector-Jacobian product, plus two reads of Broyden's history, which is
-    kept for the backward pass. Each refinement step adds a product. Needs `solver="broyden"` with
-    `memory=None`.
+    Costs what JFB does, one vector-Jacobian product, plus two reads of the solver's history, which
+    is kept for the backward pass. Each refinement step adds a product. Needs `solver="broyden"`
+    with `memory=None`, or `"anderson"`.
 
     Args:
         max_ratio: the guard's bound.
@@ -37,7 +39,7 @@ class SHINE(Backward):
         phantom: how sampled intermediate states are differentiated.
 
     Raises:
-        TypeError: the forward solver is not `Broyden` with `memory=None`.
+        TypeError: the forward solver builds no inverse, or does not keep all of it.
 
     Source: Ramzi et al., *SHINE: SHaring the INverse Estimate from the forward pass for bi-level
     optimization and implicit models* (2022); theirs uses bounds of 1.3 and 1.8.
@@ -68,10 +70,8 @@ class SHINE(Backward):
         return IFT(solver=self.refine_with, max_iter=self.refine)
 
     def __call__(self, problem: Problem) -> Solution:
-        solver = problem.solver
-        if not isinstance(solver, Broyden) or solver.memory is not None:
-            raise TypeError(f"SHINE needs the solver 'broyden' with memory=None, got {solver!r}")
-        problem = dataclasses.replace(problem, keep_memory=True)
+        solver = self._remembering(problem.solver)
+        problem = dataclasses.replace(problem, solver=solver, keep_memory=True)
         space = problem.space
 
         def adjoint(pull: Apply, v: PyTree, solution: Solution) -> PyTree:
@@ -91,7 +91,16 @@ class SHINE(Backward):
         states = tuple(self.phantom.steps_from(problem, z) for z in solution.states)
         return solution._replace(states=states, memory=())
 
-    def _guarded(self, space: Space, solver: Broyden, v: PyTree, solution: Solution) -> PyTree:
-        y = solver.apply_transposed_inverse(space, solution.memory, solution.steps, v)
+    def _remembering(self, solver: Solver) -> Any:
+        needs = "SHINE needs the solver 'anderson', or 'broyden' with memory=None"
+        if not isinstance(solver, InverseEstimator):
+            raise TypeError(f"{needs}; got {solver!r}")
+        try:
+            return solver.remembering()
+        except ValueError as error:
+            raise TypeError(f"{needs}: {error}") from error
+
+    def _guarded(self, space: Space, solver: Any, v: PyTree, solution: Solution) -> PyTree:
+        y = solver.apply_transposed_inverse(space, solution, v)
         short = space.norm(y) <= self.max_ratio * space.norm(v)  # NaN is not
         return space.where(jnp.logical_and(short, space.is_finite(y)), y, v)

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .._info import Status
+from .._loop import Solution
 from .._space import PyTree, Space
-from .base import IterativeSolver, check_int, check_tau
+from .base import InverseEstimator, IterativeSolver, check_int, check_tau
 from .small import solve_general, solve_spd
 
 
@@ -17,7 +19,8 @@ class AndersonState(NamedTuple):
 
     `moves` holds the change of z + tau g, `changes` the change of g = f(z) - z. `gram`
     `(*batch, m - 1, m - 1)` holds <test_i, changes_j>, newest first, where the test vectors are the
-    changes themselves (type II) or those of z (type I). `z`, `g`: the last iterate.
+    changes themselves (type II) or those of z (type I). `z`, `g`: the last iterate; `slot` () int32
+    is where its difference is.
     """
 
     moves: PyTree
@@ -25,10 +28,11 @@ class AndersonState(NamedTuple):
     gram: Array
     z: PyTree
     g: PyTree
+    slot: Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Anderson(IterativeSolver):
+class Anderson(IterativeSolver, InverseEstimator):
     """Anderson acceleration: mixes the last `m` iterates so as to shrink the residual.
 
     `z <- sum_i a_i (z_i + tau g_i)` with weights that sum to 1. Type II, the usual one, minimises
@@ -90,7 +94,7 @@ class Anderson(IterativeSolver):
         history = space.history(z0, self.m - 1)
         zero = jnp.zeros_like(space.dot(z0, z0))
         gram = jnp.broadcast_to(zero[..., None, None], (*zero.shape, self.m - 1, self.m - 1))
-        return AndersonState(history, history, gram, zeros, zeros)
+        return AndersonState(history, history, gram, zeros, zeros, jnp.zeros((), jnp.int32))
 
     def step(self, space: Space, k: Array, z: PyTree, fz: PyTree, state: AndersonState):
         g = space.sub(fz, z)
@@ -118,15 +122,41 @@ class Anderson(IterativeSolver):
         solve = self._oblique if self.kind == 1 else self._least_squares
         gamma = solve(gram, tested(g), filled)[..., newest_first]
         z_next = space.sub(plain, space.combine(moves, gamma))
-        return z_next, AndersonState(moves, changes, gram, z, g)
+        return z_next, AndersonState(moves, changes, gram, z, g, slot)
+
+    def remembering(self) -> "Anderson":
+        return _Remembering(**vars(self))
+
+    def apply_transposed_inverse(self, space: Space, solution: Solution, v: PyTree) -> PyTree:
+        """With `B = -I + (dZ + dG) (T^T dG)^{-1} T^T` over the last window.
+
+        Only samples that converged end in the state that is returned: `v` for the others.
+        """
+        state, size = solution.memory, self.m - 1
+        if size == 0:
+            return v
+        steps = solution.steps[..., None]
+        age = lax.broadcasted_iota(steps.dtype, (*solution.steps.shape, size), steps.ndim - 1)
+        newest_first = (steps - 1 - age) % size
+        order = lambda x: jnp.take_along_axis(x, newest_first, -1)
+        by_move, by_change = (space.dots(h, v) for h in (state.moves, state.changes))
+        gram = jnp.swapaxes(state.gram, -1, -2)
+        rhs = order(by_move + (1 - self.tau) * by_change)
+        e = order(self._oblique(gram, rhs, jnp.minimum(solution.steps, size)))
+        if self.kind == 1:  # dZ = moves - tau changes
+            out = space.sub(v, space.combine(state.moves, e))
+            out = space.add(out, space.combine(state.changes, e), self.tau)
+        else:
+            out = space.sub(v, space.combine(state.changes, e))
+        return space.where(solution.status == Status.CONVERGED, out, v)
 
     def _oblique(self, gram: Array, rhs: Array, filled: Array) -> Array:
-        """gamma of type I, from the `filled` newest differences."""
-        row = lax.broadcasted_iota(filled.dtype, gram.shape, gram.ndim - 2)
-        column = lax.broadcasted_iota(filled.dtype, gram.shape, gram.ndim - 1)
-        gram = jnp.where((row < filled) & (column < filled), gram, 0)
-        rhs = jnp.where(row[..., 0] < filled, rhs, 0)
-        return solve_general(gram, rhs)
+        """Solves with the part of `gram` that belongs to the `filled` newest differences."""
+        filled = jnp.broadcast_to(filled, rhs.shape[:-1])[..., None]
+        index = lax.broadcasted_iota(filled.dtype, rhs.shape, rhs.ndim - 1)
+        there = index < filled
+        gram = jnp.where(there[..., None] & there[..., None, :], gram, 0)
+        return solve_general(gram, jnp.where(there, rhs, 0))
 
     def _least_squares(self, gram: Array, rhs: Array, filled: Array) -> Array:
         """gamma = argmin |g - sum_j gamma_j change_j|, regularised; of the `filled` newest."""
@@ -149,6 +179,26 @@ class Anderson(IterativeSolver):
         unit = gram * scale[..., None] * scale[..., None, :]
         unit = unit + ridge * (row == column).astype(dtype)
         return scale * solve_spd(unit, scale * rhs, dependent=4 * size * eps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Remembering(Anderson):
+    """Anderson whose window does not move on once a sample stands still."""
+
+    def freeze(self, space: Space, moving: Array, new: AndersonState, old: AndersonState):
+        if self.m == 1:
+            return new
+        news = new.gram[..., 0, 0] != 0
+
+        def keep(now: PyTree, before: PyTree) -> PyTree:
+            pair = (space.read(history, new.slot) for history in (now, before))
+            return space.write(now, new.slot, space.where(news, *pair))
+
+        return new._replace(
+            moves=keep(new.moves, old.moves),
+            changes=keep(new.changes, old.changes),
+            gram=jnp.where(news[..., None, None], new.gram, old.gram),
+        )
 
 
 def _grow(gram: Array, row: Array, column: Array) -> Array:

@@ -114,6 +114,25 @@ class IterativeSolver(Solver):
         return iterate(self, f, z0, space=space, limit=limit, indexing=indexing, loop=loop)
 
 
+class InverseEstimator(abc.ABC):
+    """A solver that estimates the inverse Jacobian of `g(z) = f(z) - z` on its way: for `SHINE`."""
+
+    @abc.abstractmethod
+    def remembering(self) -> Solver:
+        """The same solver, whose last state still holds the estimate of samples that stopped early.
+
+        Raises:
+            ValueError: these settings do not allow it.
+        """
+
+    @abc.abstractmethod
+    def apply_transposed_inverse(self, space: Space, solution: Solution, v: PyTree) -> PyTree:
+        """`-B^T v`, `B` being the estimate at the returned state of a `remembering` solve.
+
+        Where there is none, `v`, which is what `B = -I` gives.
+        """
+
+
 def check_int(name: str, value: Any, *, low: int) -> None:
     """Raises unless `value` is a Python integer of at least `low`."""
     if isinstance(value, bool) or not isinstance(value, int):

@@ -6,9 +6,10 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from .._loop import Solution
 from .._space import PyTree, Space
 from .bad_inverse import BadInverse
-from .base import IterativeSolver, check_int, check_tau
+from .base import InverseEstimator, IterativeSolver, check_int, check_tau
 from .good_inverse import GoodInverse
 from .line_search import LineSearch
 
@@ -21,7 +22,7 @@ class BroydenState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Broyden(IterativeSolver):
+class Broyden(IterativeSolver, InverseEstimator):
     """Broyden's method on `g(z) = f(z) - z`, starting from the Jacobian `-I`.
 
     `z <- z + tau d`, where `d = -B g` and `B` approximates the inverse Jacobian of `g` by one
@@ -100,11 +101,10 @@ class Broyden(IterativeSolver):
     def freeze(self, space: Space, moving: Array, new: BroydenState, old: BroydenState):
         return new._replace(inverse=new.inverse.keep(moving, old.inverse))
 
-    def apply_transposed_inverse(
-        self, space: Space, state: BroydenState, steps: Array, v: PyTree
-    ) -> PyTree:
-        """`-B^T v`, with `B` the inverse Jacobian of `f(z) - z` at iterate `steps` of a solve.
+    def remembering(self) -> "Broyden":
+        if self.memory is not None:
+            raise ValueError(f"the inverse of a Broyden with memory={self.memory} is not all there")
+        return self
 
-        Needs `memory=None`: all steps up to that iterate.
-        """
-        return state.inverse.transposed(space, steps, v)
+    def apply_transposed_inverse(self, space: Space, solution: Solution, v: PyTree) -> PyTree:
+        return solution.memory.inverse.transposed(space, solution.steps, v)
