@@ -45,9 +45,9 @@ USES = {
     "unroll": lambda w, x: solve(w, x, backward="unroll", max_iter=5),
     "gradient": lambda w, x: jax.grad(lambda w: solve(w, x).sum())(w),
     "gmres": lambda w, x: jax.grad(lambda w: solve(w, x, backward=jdeq.IFT("gmres")).sum())(w),
-    "shine": lambda w, x: jax.grad(
-        lambda w: solve(w, x, solver="broyden", backward="shine").sum()
-    )(w),
+    "shine": lambda w, x: jax.grad(lambda w: solve(w, x, solver="broyden", backward="shine").sum())(
+        w
+    ),
     "vmap": lambda w, x: jax.vmap(lambda x: solve(w, x, batch_dims=0))(x),
 }
 

@@ -33,6 +33,11 @@ STRUCTURES: dict[str, Any] = {  # of feature shapes
 DTYPES = (jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64)
 BATCHES = ((2,), (), (3,), (2, 3), (0,), (1,), (3, 1), (2, 0))
 REFUSALS = r"cannot be unrolled: use backward="  # pairs that `deq` says it does not do
+VARIANTS = {  # of solvers, by what their options change
+    "bad": ("broyden", {"update": "bad", "memory": 4}),
+    "line search": ("broyden", {"line_search": True}),
+    "type I": ("anderson", {"kind": 1}),
+}
 AFFINE, TANH, EXPANDING, BREAKS, CONSTANT = range(5)
 
 
@@ -68,7 +73,7 @@ def signatures(count: int) -> tuple[Signature, ...]:
         tuple(STRUCTURES),
         DTYPES,
         BATCHES,
-        tuple(SOLVERS.entries),
+        (*SOLVERS.entries, *VARIANTS),
         tuple(BACKWARDS.entries),
         (None, 1e-2, 1e-6),
         ("rel", "abs"),
@@ -81,8 +86,9 @@ def signatures(count: int) -> tuple[Signature, ...]:
 
     rows = zip(*map(turns, fields), strict=True)
     made = (Signature(*row) for row in itertools.islice(rows, count))
-    return tuple(  # SHINE reads Broyden's history
-        dataclasses.replace(s, solver="broyden") if s.backward == "shine" else s for s in made
+    readable = itertools.cycle(("broyden", "anderson", "line search", "type I"))  # by SHINE
+    return tuple(
+        dataclasses.replace(s, solver=next(readable)) if s.backward == "shine" else s for s in made
     )
 
 
@@ -120,10 +126,9 @@ def equilibrium(xp, case, z, batch_dims: int, *, breaks: bool = True):
 @functools.cache
 def compiled(signature: Signature):
     """`(case, z0, limit) -> z, info, gradient with respect to the case's x`."""
-    solver = SOLVERS.resolve(
-        signature.solver,
-        {"max_iter": signature.max_iter, "tol": signature.tol, "stop_mode": signature.stop_mode},
-    )
+    name, options = VARIANTS.get(signature.solver, (signature.solver, {}))
+    common = {"max_iter": signature.max_iter, "tol": signature.tol}
+    solver = SOLVERS.resolve(name, {**common, "stop_mode": signature.stop_mode, **options})
 
     @jax.jit
     def solve(case, z0, limit):

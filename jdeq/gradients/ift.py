@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from .._info import SolverInfo
@@ -13,7 +14,9 @@ from .._problem import Problem, zero_tangent
 from .._report import warn_of_failures
 from .._space import PyTree
 from ..solvers.base import Solver
+from ..solvers.neumann import Neumann
 from ..solvers.registry import resolve_solver
+from ..solvers.simple_fixed_point import SimpleFixedPointIter
 from .base import Backward
 from .implicit import solve_implicitly
 from .linear import solve_linear
@@ -32,9 +35,14 @@ class IFT(Backward):
     One linearisation of `f`, then a vector-Jacobian product per backward iteration; memory does
     not depend on the forward solve. Reverse mode may be nested as often as you like.
 
+    A sample whose backward solve ends with a residual above `|v|`, which `y = 0` would undercut,
+    gets the Jacobian-free `y = v`; a series of fixed length (`"neumann"`,
+    `"simple_fixed_point_iter"`) is taken as it is. `callback` and `on_failure="warn"` tell.
+
     Args:
-        solver: backward solver, by name or object. `"broyden"` holds up to `max_iter` vectors like
-            `z`, `"gmres"` as many, `"anderson"` ten, `"bicgstab"` a handful.
+        solver: backward solver, by name or object. `"gmres"`, the default, needs the fewest
+            products for any `J` and holds up to `max_iter` vectors like `z`, as `"broyden"` does;
+            `"anderson"` holds ten, `"bicgstab"` a handful, `"fixed_point_iter"` none.
         tol, max_iter, stop_mode: the backward solver's, if it is given by name. Residuals are
             taken relative to the cotangent, so the scale of the loss plays no part.
         forward_mode: allow `jvp`, `jacfwd` and `hessian` too, by way of a linear solve that JAX
@@ -57,7 +65,7 @@ class IFT(Backward):
         0.2500
     """
 
-    solver: str | Solver = "broyden"
+    solver: str | Solver = "gmres"
     tol: float | None = None
     max_iter: int | None = None
     stop_mode: Literal["rel", "abs"] | None = None
@@ -132,4 +140,7 @@ class IFT(Backward):
             jax.debug.callback(self.callback, adjoint.info(solution))
         if problem.warn:
             warn_of_failures("backward", adjoint.info(solution))
-        return y
+        if isinstance(self.backward_solver, Neumann | SimpleFixedPointIter):
+            return y
+        scaled = jnp.frexp(lax.stop_gradient(problem.space.norm(v)))[0]  # as the solve had it
+        return problem.space.where(solution.abs_residual <= scaled, y, v)
