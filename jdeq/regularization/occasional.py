@@ -81,4 +81,4 @@ def incremental_weight(
         ['0.1', '0.1', '0.3']
     """
     check_int("every", every, low=1)
-    return start + increment * jnp.asarray(step // every, float)
+    return start + increment * jnp.floor_divide(step, every).astype(float)
