@@ -76,6 +76,7 @@ def test_more_probes_scatter_less():
     assert many(f, z, 500, n_samples=16).var() < many(f, z, 500).var() / 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("detach", [False, True])
 def test_the_gradient_next_to_ift_is_that_of_finite_differences(detach):
     f, params, z0 = tanh_system()
