@@ -223,7 +223,7 @@ def test_the_mask_is_drawn_once_and_not_in_the_loop():
     """XLA takes the random bits out of the solver's loop, as nothing in there changes them."""
     graphdef, state = nnx.split(layer())
     solve = lambda state, key: nnx.merge(graphdef, state)(X, key=key)[0]
-    text = jax.jit(solve).lower(state, KEY).compile().as_text()
+    text = str(jax.jit(solve).lower(state, KEY).compile().as_text())
     bodies = {}
     for block in re.split(r"\n\n", text):
         if head := re.match(r"\s*(?:ENTRY )?%?([\w.-]+) ", block):
@@ -276,10 +276,11 @@ def test_the_penalty_of_the_configuration():
 def test_the_penalty_sees_the_masks_of_the_call():
     deq = layer(jac_loss_weight=1.0)
     z, _ = deq(X, key=KEY)
+    kernel = deq._ready(KEY).linear.kernel[...]
     dead = 0 * X  # with tanh'(0) = 1 the Jacobian is known
     f = deq.f(dead, key=KEY)
     drop, out = (m(jnp.ones_like(X)) for m in dropout_layers(deq._ready(KEY)))
-    want = jnp.einsum("bi,ij,bj->b", drop**2, (0.15 * deq.cell.linear.kernel[...]) ** 2, out**2)
+    want = jnp.einsum("bi,ij,bj->b", drop**2, (0.15 * kernel) ** 2, out**2)
     many = jdeq.jac_reg(f, dead, KEY, n_samples=4000, per_sample=True)
     np.testing.assert_allclose(many, want / 6, rtol=0.1)
 

@@ -1,5 +1,7 @@
 """Losses on several states, against TorchDEQ's numbers and the sums written out."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,7 +78,7 @@ def test_gradients_pass_through_the_states(backward):
 
 def test_jacobian_correction_sums_over_the_states():
     f = lambda z: jnp.tanh(z) ** 2
-    signs = {"distribution": "rademacher"}
+    signs: Any = {"distribution": "rademacher"}
     each = [jdeq.jac_reg(f, z, KEY, **signs) for z in STATES]  # exact: J is diagonal
     got = jdeq.jacobian_correction(f, STATES, KEY, gamma=0.3, **signs)
     np.testing.assert_allclose(got, 0.3 * sum(each), rtol=1e-12)
@@ -95,15 +97,17 @@ def test_what_is_refused():
         correction(loss, STATES, weighting="cosine")  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="weighting"):
         correction(loss, STATES, weighting=3)  # pyright: ignore[reportArgumentType]
-    for weighting, option in (("exp", "bias"), ("const", "gamma"), ("linear", "c")):
+    without: Any = {"exp": "bias", "const": "gamma", "linear": "c"}
+    for weighting, option in without.items():
         with pytest.raises(TypeError, match=f"no option '{option}'"):
             correction(loss, STATES, weighting=weighting, **{option: 0.5})
     with pytest.raises(TypeError, match="no option 'gamma'"):
         correction(loss, STATES, weighting=lambda n, k: 1.0, gamma=0.5)
     with pytest.raises(ValueError, match="gamma"):
         correction(loss, STATES, gamma=1.5)
+    one: Any = STATES[0]
     for call in (correction, lambda _, z: jdeq.jacobian_correction(loss, z, KEY)):
         with pytest.raises(TypeError, match="info.states"):
-            call(loss, STATES[0])
+            call(loss, one)
         with pytest.raises(ValueError, match="n_states"):
             call(loss, ())

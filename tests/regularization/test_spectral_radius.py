@@ -1,9 +1,12 @@
 """The spectral radius of maps whose spectrum is known, and TorchDEQ's power method."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import jdeq
 from jdeq._space import Space
@@ -97,8 +100,8 @@ def test_samples_and_leaves():
     for i in range(4):
         one = {**params, "xa": params["xa"][i : i + 1], "xb": params["xb"][i : i + 1]}
         at = {"a": z["a"][i : i + 1], "b": z["b"][i : i + 1]}
-        flat, back = jax.flatten_util.ravel_pytree(at)
-        g = lambda v, one=one, back=back: jax.flatten_util.ravel_pytree(f(one, back(v)))[0]
+        flat, back = ravel_pytree(at)
+        g = lambda v, one=one, back=back: ravel_pytree(f(one, back(v)))[0]
         eigenvalues = np.linalg.eigvals(jax.jacobian(g)(flat))
         np.testing.assert_allclose(found[i], np.abs(eigenvalues).max(), rtol=5e-3)
 
@@ -135,7 +138,8 @@ def test_narrow_states():
 
 def test_bad_options_are_named():
     f, z = (lambda z: z), jnp.ones((2, 3))
-    for option, value in (("n_iters", 0), ("method", "arnoldi"), ("v0", jnp.ones((2, 4)))):
+    bad: dict[str, Any] = {"n_iters": 0, "method": "arnoldi", "v0": jnp.ones((2, 4))}
+    for option, value in bad.items():
         with pytest.raises(ValueError, match=option):
             jdeq.spectral_radius(f, z, KEY, **{option: value})
     with pytest.raises(ValueError, match="key"):
