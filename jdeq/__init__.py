@@ -18,6 +18,18 @@ from .gradients import (
     Unroll as Unroll,
 )
 from .gradients.registry import register_backward as register_backward
+from .regularization import (
+    PathIndependence as PathIndependence,
+    fixed_point_correction as fixed_point_correction,
+    incremental_weight as incremental_weight,
+    jac_reg as jac_reg,
+    jacobian_correction as jacobian_correction,
+    mixed_init as mixed_init,
+    path_independence as path_independence,
+    random_max_iter as random_max_iter,
+    sometimes as sometimes,
+    spectral_radius as spectral_radius,
+)
 from .solvers import (
     CG as CG,
     GMRES as GMRES,

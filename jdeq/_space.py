@@ -36,6 +36,11 @@ class Space:
         """2-norm of each sample."""
         return jnp.sqrt(self.dot(x, x))
 
+    def distance(self, x: PyTree, y: PyTree) -> Array:
+        """||x - y|| of each sample, subtracted as precisely as it is summed."""
+        gap = lambda a, b: a.astype(accumulator(a)) - b.astype(accumulator(b))
+        return self.norm(jax.tree.map(gap, x, y))
+
     def add(self, x: PyTree, y: PyTree, scale: ArrayLike = 1) -> PyTree:
         """x + scale * y, where `scale` is a number or one number per sample."""
 

@@ -50,6 +50,8 @@ class DEQConfig:
     n_states: int = _option(1, "states", "states of the solve to return, evenly spread")
     indexing: tuple[int, ...] = _option((), "states", "iterations whose states to return instead")
     gamma: float = _option(0.8, "states", "weight of a state's loss, per state before the last")
+    jac_loss_weight: float = _option(0.0, "penalty", "weight of the Jacobian penalty")
+    jac_loss_freq: float = _option(1.0, "penalty", "probability, per step, of applying it")
     norm_type: Literal["none", "weight_norm"] = _option(
         "none", "normalisation", "normalisation of the cell's kernels"
     )
@@ -76,6 +78,10 @@ class DEQConfig:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)!r}")
         check_tau(self.tau)
+        if not self.jac_loss_weight >= 0:
+            raise ValueError(f"jac_loss_weight must be >= 0, got {self.jac_loss_weight!r}")
+        if not 0 <= self.jac_loss_freq <= 1:
+            raise ValueError(f"jac_loss_freq must be in [0, 1], got {self.jac_loss_freq!r}")
         schedule(self.f_max_iter, self.n_states, self.indexing or None)
 
     def solver(self, *, train: bool = True) -> Solver:

@@ -9,12 +9,12 @@ from jax import Array, core, lax
 
 from .._deq import deq
 from .._info import SolverInfo, Status
-from .._space import PyTree, Space, accumulator
+from .._space import PyTree, Space
+from .._spectrum import arnoldi, largest_singular_value, random_like, repeat, ritz_values
 from .._trace import check_state
 from ..solvers.base import Solver, check_int
 from ..solvers.broyden import Broyden
 from .report import Behaviour, Diagnosis
-from .spectrum import arnoldi, largest_singular_value, random_like, ritz_values
 
 FINDER = Broyden(max_iter=100)
 NUDGE = 1e-3  # how far from z0 plain iteration starts: off a fixed point that repels
@@ -128,7 +128,7 @@ def _resolution(z: PyTree) -> float:
 
 def _starts(key: Array, z0: PyTree, n_starts: int) -> PyTree:
     """`z0`, then `z0` plus noise: leaves with a leading axis of starts."""
-    many = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (n_starts, *x.shape)), z0)
+    many = repeat(z0, n_starts)
     noisy = jax.tree.map(jnp.add, many, random_like(key, many))
     return jax.tree.map(lambda x, y: x.at[0].set(y), noisy, z0)
 
@@ -140,8 +140,7 @@ def _solve(space: Space, f, solver, starts: PyTree, n_starts: int):
 
     def distance(i, j):
         one, other = (jax.tree.map(lambda x, k=k: x[k], z) for k in (i, j))
-        gap = lambda a, b: a.astype(accumulator(a)) - b.astype(accumulator(b))
-        return space.norm(jax.tree.map(gap, one, other)), space.norm(one)
+        return space.distance(one, other), space.norm(one)
 
     index = jnp.arange(n_starts)
     distances = jax.vmap(lambda i: jax.vmap(lambda j: distance(i, j))(index))(index)

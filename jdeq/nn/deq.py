@@ -13,7 +13,11 @@ from .._deq import deq
 from .._info import SolverInfo
 from .._space import PyTree, accumulator
 from ..config import DEQConfig
+from ..regularization import jac_reg, sometimes
+from .dropout import dropout_layers, redraw
 from .weight_norm import WeightNorm
+
+DROPOUT, PENALTY = 1, 2  # folded into a call's key, which `init` gets as it is
 
 
 class DEQ(nnx.Module):
@@ -101,14 +105,18 @@ class DEQ(nnx.Module):
         Args:
             x: the cell's input.
             z0: start state, instead of what `predictor` or `init` makes.
-            key: passed on to `init`.
+            key: passed on to `init`; and the source of the cell's variational dropout masks, which
+                are new for every key and one and the same for all iterations.
             max_iter: most iterations, instead of the configured ones. An integer array stops
                 at run time, at most at the configured number, without recompiling.
 
         Returns:
             The state and its `jdeq.SolverInfo`.
+
+        Raises:
+            ValueError: in training, the cell has variational dropout and there is no key.
         """
-        cell = self.cell.fold() if isinstance(self.cell, WeightNorm) else self.cell
+        cell = self._ready(key)
         if z0 is None:
             z0 = self._start(cell, x, key)
         solver = self.config.solver(train=not self.deterministic)
@@ -124,6 +132,45 @@ class DEQ(nnx.Module):
             indexing=None if self.deterministic else self.config.indexing or None,
             max_iter=max_iter,
         )
+
+    def f(self, x: Any, *, key: Array | None = None) -> Callable[[PyTree], PyTree]:
+        """The equilibrium function `z -> cell(z, x)` that a call with the same arguments solves.
+
+        For `jdeq.jac_reg`, `jdeq.spectral_radius`, `jdeq.diagnose` and the like: kernels are
+        normalised, and with the same key the dropout masks are the same.
+        """
+        cell = self._ready(key)
+        return lambda z: cell(z, x)
+
+    def jac_loss(
+        self, x: Any, z: PyTree, key: Array, *, weight: float | Array | None = None
+    ) -> Array:
+        """The Jacobian penalty as configured: add it to the loss.
+
+        `weight * jdeq.jac_reg(f, z, ...)` at one normal probe, with probability `jac_loss_freq`
+        per call, else 0.
+
+        Args:
+            x: the input, as given to the layer.
+            z: the state that the layer returned for it; see `jac_reg` for what to detach.
+            key: the key that the layer was called with, so that dropout masks are the same; the
+                draws made here are independent of those made there.
+            weight: instead of `jac_loss_weight`: a schedule's value, for one of
+                `jdeq.incremental_weight`.
+
+        Returns:
+            A scalar, in float32 at least; without an evaluation of the cell if the weight is 0.
+        """
+        weight = self.config.jac_loss_weight if weight is None else weight
+        if isinstance(weight, float | int) and weight == 0:
+            return jnp.zeros((), accumulator(*jax.tree.leaves(z)))
+        draw, probe = jax.random.split(jax.random.fold_in(key, PENALTY))
+        loss = sometimes(
+            lambda: jac_reg(self.f(x, key=key), z, probe, batch_dims=self.batch_dims),
+            draw,
+            self.config.jac_loss_freq,
+        )
+        return jnp.asarray(weight, loss.dtype) * loss
 
     def skip_loss(self, x: Any, z_star: PyTree, *, detach: bool = True) -> Array:
         """Mean squared difference between `predictor(x)` and the state that was found.
@@ -161,6 +208,18 @@ class DEQ(nnx.Module):
         wide = accumulator(*leaves)
         total = sum(s.astype(wide) for s in jax.tree.leaves(jax.tree.map(squares, guess, z_star)))
         return total / jnp.asarray(sum(leaf.size for leaf in leaves), wide)
+
+    def _ready(self, key: Array | None) -> Any:
+        """The cell with normalised kernels and, in training, dropout masks of this key."""
+        cell = self.cell.fold() if isinstance(self.cell, WeightNorm) else self.cell
+        if not any(m.rate > 0 and not m.deterministic for m in dropout_layers(cell)):
+            return cell
+        if key is None:
+            raise ValueError(
+                "the cell has variational dropout: call the layer with key=, new in every "
+                "training step, or after layer.eval()"
+            )
+        return redraw(cell, jax.random.fold_in(key, DROPOUT))
 
     def _start(self, cell: Any, x: Any, key: Array | None) -> PyTree:
         if self.predictor is not None:

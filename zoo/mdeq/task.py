@@ -49,13 +49,19 @@ class MDEQTask:
     def loss(
         self, model: MDEQ, batch: Mapping[str, Array], key: Array
     ) -> tuple[Array, dict[str, Array]]:
-        """Mean cross entropy; earlier states of the solve count less, by `gamma` each."""
-        z_star, info = model.full_stage(model.encode(batch["x"]), key=key)
+        """Mean cross entropy; earlier states of the solve count less, by `gamma` each.
+
+        Plus the Jacobian penalty, if one is configured.
+        """
+        x = model.encode(batch["x"])
+        z_star, info = model.full_stage(x, key=key)
         logits = [model.decode(z) for z in info.states or (z_star,)]
-        losses = [_cross_entropy(each, batch["y"]).mean() for each in logits]
-        gamma = model.full_stage.config.gamma
-        loss = sum(gamma**k * each for k, each in enumerate(reversed(losses)))
-        return jnp.asarray(loss), {
+        loss = jdeq.fixed_point_correction(
+            lambda each: _cross_entropy(each, batch["y"]).mean(),
+            logits,
+            gamma=model.full_stage.config.gamma,
+        )
+        return loss + model.full_stage.jac_loss(x, z_star, key), {
             "accuracy": _correct(logits[-1], batch["y"]).mean(),
             "residual": info.rel_residual.mean(),
             "nfe": info.nfe,

@@ -132,3 +132,18 @@ def test_loss_weights_the_sampled_states():
     losses = nnx.jit(by_hand)(MDEQ(config, deq, rngs=nnx.Rngs(0)))
     assert len(losses) == 2
     np.testing.assert_allclose(loss, 0.8 * losses[0] + losses[1], rtol=1e-5)
+
+
+def test_loss_includes_the_jacobian_penalty():
+    config = sizes(1)
+    image = np.random.default_rng(0).normal(size=(2, 8, 8, config.in_channels))
+    batch = {"x": jnp.asarray(image, jnp.float32), "y": jnp.zeros(2, jnp.int32)}
+
+    def loss(**options):
+        model = MDEQ(config, jdeq.DEQConfig(f_max_iter=4, **options), rngs=nnx.Rngs(0))
+        return nnx.jit(TASK.loss)(model, batch, jax.random.key(0))[0]
+
+    plain, one, two = loss(), loss(jac_loss_weight=1.0), loss(jac_loss_weight=2.0)
+    assert one > plain
+    np.testing.assert_allclose(two - plain, 2 * (one - plain), rtol=1e-3)
+    assert loss(jac_loss_weight=1.0, jac_loss_freq=0.0) == plain

@@ -1,23 +1,32 @@
 """What a linear map, known by its products only, does to each sample's vectors."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from .._space import PyTree, Space
+from ._space import PyTree, Space
 
 Apply = Callable[[PyTree], PyTree]
+Draw = Callable[..., Array]  # (key, shape, dtype) -> array
 
 
-def random_like(key: Array, z: PyTree) -> PyTree:
-    """Standard normal leaves of the shapes and dtypes of `z`."""
+def random_like(key: Array, z: PyTree, draw: Draw = jax.random.normal) -> PyTree:
+    """Independent random leaves of the shapes, dtypes and sharding of `z`."""
     leaves, treedef = jax.tree.flatten(z)
     keys = jax.random.split(key, len(leaves))
-    draws = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
+    draws = [
+        draw(k, x.shape, x.dtype) + jnp.zeros_like(x) for k, x in zip(keys, leaves, strict=True)
+    ]
     return jax.tree.unflatten(treedef, draws)
+
+
+def repeat(z: PyTree, times: int) -> PyTree:
+    """`times` copies of `z` along a new leading axis of every leaf."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x[None], (times, *x.shape)), z)
 
 
 def unit(space: Space, x: PyTree) -> tuple[PyTree, Array]:
@@ -38,6 +47,40 @@ def largest_singular_value(
 
     first, norm = unit(space, start)
     return lax.fori_loop(0, n_iters, alternate, (first, jnp.zeros_like(norm)))[1]
+
+
+class Power(NamedTuple):
+    """Of a power iteration, per sample: `growth`, the rate at which `||J^k v||` grew;
+    `rayleigh`, `|v^T J v|` for the last v but one; `vector`, the last v, of length 1 or 0."""
+
+    growth: Array
+    rayleigh: Array
+    vector: PyTree
+
+
+def power_iteration(space: Space, push: Apply, start: PyTree, n_iters: int) -> Power:
+    """`v <- J v / ||J v||`, `n_iters` times; NaN for samples whose products are not finite.
+
+    The rate is the least-squares slope of `log ||J^k v||` over the second half of the iterations:
+    with complex leading eigenvalues that norm oscillates about a straight line.
+    """
+    k = np.arange(n_iters) - n_iters // 2
+    weights = np.where(k >= 0, (k + 1) * (k[-1] + 1 - k), 0.0)
+
+    def step(carry: Power, weight: Array) -> tuple[Power, None]:
+        moved = push(carry.vector)
+        following, norm = unit(space, moved)
+        log = jnp.where(weight > 0, weight * jnp.log(norm), 0)
+        slope = jnp.where(jnp.isfinite(norm), carry.growth + log, jnp.nan)
+        rayleigh = jnp.abs(space.dot(carry.vector, moved))
+        return Power(slope, rayleigh, following), None
+
+    first, norm = unit(space, start)
+    zero = jnp.zeros_like(norm)
+    weights = jnp.asarray(weights / weights.sum(), norm.dtype)
+    end, _ = lax.scan(step, Power(zero, zero, first), weights)
+    rayleigh = jnp.where(jnp.isnan(end.growth), jnp.nan, end.rayleigh)
+    return Power(jnp.exp(end.growth), rayleigh, end.vector)
 
 
 def arnoldi(space: Space, push: Apply, start: PyTree, steps: int) -> Array:
