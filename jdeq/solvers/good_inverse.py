@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._space import PyTree, Space
-from .small import matvec, vecmat, shift, unshift, write_column, write_row
+from .small import matvec, shift, unshift, vecmat, write_column, write_row
 
 
 class GoodInverse(NamedTuple):
@@ -14,7 +14,7 @@ class GoodInverse(NamedTuple):
 
     With the directions d_j = -B_j g(z_j), steps t_j d_j and mu_j = 1 - t_j,
 
-        -B_k = (I + (d_k - mu d_{k-1}) d_{k-1}^T / |d_{k-1}|^2) ... (I + (d_1 - mu d_0) d_0^T / |d_0|^2)
+        -B_k = F_{k-1} ... F_0,    F_j = I + (d_{j+1} - mu_j d_j) d_j^T / |d_j|^2
 
     Applied to g that is g + sum_j c_j (d_{j+1} - mu_j d_j), where c solves a lower triangular
     system with right-hand side D^T g.
