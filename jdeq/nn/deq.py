@@ -13,7 +13,7 @@ from .._deq import deq
 from .._info import SolverInfo
 from .._space import PyTree, accumulator
 from ..config import DEQConfig
-from .weight_norm import WeightNorm
+from .kernel_norm import fold_norms, update_norms
 
 
 class DEQ(nnx.Module):
@@ -24,8 +24,9 @@ class DEQ(nnx.Module):
 
     Args:
         cell: `cell(z, x) -> z`, an NNX module or a function; `x` may be any pytree.
-        config: solver, gradient, states and normalisation. With `norm_type="weight_norm"` the
-            cell is wrapped in `jdeq.nn.WeightNorm`, normalised once per call.
+        config: solver, gradient, states and normalisation. With a `norm_type` the cell is wrapped
+            in that norm. All norms in the cell, those inside of it included, are computed once
+            per call; the power iteration of a spectral norm moves on in training only.
         init: makes the start state, `init(x)`, or `init(x, key)` when a key is given. By default
             the cell's own `initial_state`, which is called likewise, else zeros like `x`.
         predictor: a module or function `predictor(x) -> z0`: an explicit network that guesses the
@@ -39,7 +40,7 @@ class DEQ(nnx.Module):
             makes `eval_f_max_iter` iterations and samples no intermediate states.
 
     Raises:
-        TypeError: weight normalisation of a cell that is not a module; `x` is not an array and
+        TypeError: normalisation of a cell that is not a module; `x` is not an array and
             nothing else says how the state starts.
         ValueError: `init` and `predictor` both given; `skip_loss` without a predictor.
 
@@ -72,16 +73,7 @@ class DEQ(nnx.Module):
         if init is not None and predictor is not None:
             raise ValueError("init and predictor both make the start state: give one of them")
         config = config or DEQConfig()
-        if config.norm_type == "weight_norm" and not isinstance(cell, WeightNorm):
-            if not isinstance(cell, nnx.Module):
-                raise TypeError(f"weight_norm needs a cell that is an nnx.Module, got {cell!r}")
-            cell = WeightNorm(
-                cell,
-                learn_scale=not config.norm_no_scale,
-                target_norm=config.norm_target_norm,
-                clip=config.norm_clip_value if config.norm_clip else None,
-            )
-        self.cell = cell
+        self.cell = config.norm(cell)
         self.config = config
         self.init = init
         self.predictor = predictor
@@ -108,7 +100,8 @@ class DEQ(nnx.Module):
         Returns:
             The state and its `jdeq.SolverInfo`.
         """
-        cell = self.cell.fold() if isinstance(self.cell, WeightNorm) else self.cell
+        update_norms(self.cell)
+        cell = fold_norms(self.cell)
         if z0 is None:
             z0 = self._start(cell, x, key)
         solver = self.config.solver(train=not self.deterministic)
