@@ -28,8 +28,7 @@ def module_kernels(
         filter_out: so are these: dotted paths, types, or predicates `(path, module) -> bool`.
 
     Raises:
-        ValueError: `filter_out` names a path that is not there, or it cannot be known which axes
-            of a kernel count channels.
+        ValueError: `filter_out` names a path that is not there.
     """
     modules = {".".join(map(str, path)): node for path, node in nnx.iter_modules(module)}
     check_paths("filter_out", filter_out, modules)
@@ -48,7 +47,7 @@ def module_kernels(
             continue
         seen.add(id(variable))
         if not left_out(path, node):
-            kernels[path] = Kernel(variable, _channels(path, node))
+            kernels[path] = Kernel(variable, _channels(node))
     return kernels
 
 
@@ -58,18 +57,13 @@ def _is_kernel(variable: Any) -> bool:
     return len(variable.shape) >= 2 and jnp.issubdtype(variable.dtype, jnp.floating)
 
 
-def _channels(path: str, module: Any) -> tuple[int, ...]:
+def _channels(module: Any) -> tuple[int, ...]:
     ndim = len(module.kernel.shape)
     if isinstance(module, nnx.LinearGeneral):
         n_out = len(module.out_features) if isinstance(module.out_features, tuple) else 1
         n_batch = len(module.batch_axis)
         return (*range(n_batch), *range(ndim - n_out, ndim))
     if isinstance(module, nnx.Einsum):
-        if module.einsum_str is None:
-            raise ValueError(
-                f"the Einsum at {path!r} is told its einsum_str at the call, too late to know "
-                "the output axes of its kernel: give it one, or leave it out with filter_out"
-            )
         inputs, output = module.einsum_str.replace(" ", "").split("->")
         return tuple(i for i, letter in enumerate(inputs.split(",")[1]) if letter in output)
     if isinstance(module, nnx.ConvTranspose) and module.transpose_kernel:

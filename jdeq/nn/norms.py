@@ -60,7 +60,8 @@ def make_norm(
             raise TypeError(f"{said} has no effect: the norm {name!r} takes no {option}")
     made = factory(module, **accepted)
     if not isinstance(made, KernelNorm):
-        raise TypeError(f"the factory of norm {name!r} made {made!r}, not a KernelNorm")
+        kind = type(made).__name__  # a module prints all of its parameters
+        raise TypeError(f"the factory of norm {name!r} made a {kind}, not a KernelNorm")
     return made
 
 

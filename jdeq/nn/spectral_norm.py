@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from flax import nnx
+from flax.errors import TraceContextError
 from jax import Array
 
 from ..norm.rescale import check_options
@@ -115,14 +116,25 @@ class SpectralNorm(KernelNorm):
         return self._normalised(kernels, 0)[0]
 
     def update(self) -> None:
-        """Makes the power iteration's steps and stores `u` and `v`; in evaluation nothing."""
+        """Makes the power iteration's steps and stores `u` and `v`; in evaluation nothing.
+
+        Raises:
+            TypeError: the module cannot be written to, because it is closed over by a
+                transformation or called inside a solve.
+        """
         if self.deterministic:
             return
-        for path, vectors in self._normalised(self.raw_kernels(), self.n_power_iterations)[
-            1
-        ].items():
-            for name, value in vectors._asdict().items():
-                self.vectors[path][name].set_value(value)
+        _, state = self._normalised(self.raw_kernels(), self.n_power_iterations)
+        try:
+            for path, vectors in state.items():
+                for name, value in vectors._asdict().items():
+                    self.vectors[path][name].set_value(value)
+        except TraceContextError as error:
+            raise TypeError(
+                "a spectral norm in training stores its power iteration, but the module is closed "
+                "over by a transformation or a solve: pass it as an argument, as in "
+                "nnx.jit(lambda m, x: m(x))(module, x), fold it before, or call module.eval()"
+            ) from error
 
     def _normalised(self, kernels: Mapping[str, Array], steps: int):
         vectors = {p: self.vectors[p] for p in self.paths}

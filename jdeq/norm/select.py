@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from .._space import PyTree
@@ -17,8 +18,7 @@ ChannelAxis = Axes | Callable[[str, Array], Axes]
 
 def is_kernel(path: str, leaf: Any) -> bool:
     """Floating arrays of two axes or more, named `kernel` (Flax) or `weight` (Equinox)."""
-    floating = isinstance(leaf, Array) and jnp.issubdtype(leaf.dtype, jnp.floating)
-    return floating and leaf.ndim >= 2 and path.rpartition(".")[2] in ("kernel", "weight")
+    return _is_floating(leaf) and leaf.ndim >= 2 and path.split(".")[-1] in ("kernel", "weight")
 
 
 def find_kernels(
@@ -37,10 +37,10 @@ def find_kernels(
     if not kernels:
         raise ValueError(f"select matches none of {', '.join(map(repr, leaves)) or 'no leaves'}")
     for path, leaf in kernels.items():
-        if not isinstance(leaf, Array) or not jnp.issubdtype(leaf.dtype, jnp.floating):
+        if not _is_floating(leaf):
             kind = getattr(leaf, "dtype", type(leaf).__name__)
             raise TypeError(f"{path!r} is selected, but is no floating array: {kind}")
-    return {p: (leaf, _channels(p, leaf, channel_axis)) for p, leaf in kernels.items()}
+    return {p: (jnp.asarray(x), _channels(p, x, channel_axis)) for p, x in kernels.items()}
 
 
 def replace_leaves(params: PyTree, new: Mapping[str, Array]) -> PyTree:
@@ -54,7 +54,7 @@ def leaves_at(params: PyTree, paths: Iterable[str]) -> dict[str, Array]:
     leaves = dict(_by_path(params))
     if missing := [path for path in paths if path not in leaves]:
         raise ValueError(f"params have no {', '.join(map(repr, missing))}")
-    return {path: leaves[path] for path in paths}
+    return {path: jnp.asarray(leaves[path]) for path in paths}
 
 
 def matcher(entries: Entries) -> Callable[[str, Any], bool]:
@@ -77,6 +77,10 @@ def check_paths(option: str, entries: Entries, paths: Iterable[str]) -> None:
     for entry in _listed(entries):
         if isinstance(entry, str) and not any(matcher(entry)(path, None) for path in known):
             raise ValueError(f"{option} names {entry!r}, which is none of {known}")
+
+
+def _is_floating(leaf: Any) -> bool:
+    return isinstance(leaf, Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def _listed(entries: Entries) -> tuple[Entry, ...]:

@@ -172,10 +172,9 @@ def power_iteration(kernel: Array, vectors: PowerVectors, steps: int) -> PowerVe
         return PowerVectors(_unit(_contract(matrix, v, like=old.u), old.u), v)
 
     vectors = lax.stop_gradient(vectors)
-    if steps == 0:
-        return vectors
-    # the first step gives the vectors the kernel's sharding, which a loop may not change
-    return lax.fori_loop(1, steps, step, step(0, vectors))
+    if steps > 0:  # the first step gives the vectors the kernel's sharding, a loop must keep it
+        vectors = step(0, vectors)
+    return lax.fori_loop(1, steps, step, vectors) if steps > 1 else vectors
 
 
 def _sigma(kernel: Array, vectors: PowerVectors) -> Array:
