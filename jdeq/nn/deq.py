@@ -13,7 +13,7 @@ from .._deq import deq
 from .._info import SolverInfo
 from .._space import PyTree, accumulator
 from ..config import DEQConfig
-from .kernel_norm import fold_norms, update_norms
+from .kernel_norm import normalised
 
 
 class DEQ(nnx.Module):
@@ -100,8 +100,18 @@ class DEQ(nnx.Module):
         Returns:
             The state and its `jdeq.SolverInfo`.
         """
-        update_norms(self.cell)
-        cell = fold_norms(self.cell)
+        with normalised(self.cell) as cell:
+            return self._solve(cell, x, z0, key, max_iter)
+
+    def _solve(
+        self,
+        cell: Any,
+        x: Any,
+        z0: PyTree | None,
+        key: Array | None,
+        max_iter: int | Array | None,
+    ) -> tuple[PyTree, SolverInfo]:
+        """Solves for the state of a cell without norms."""
         if z0 is None:
             z0 = self._start(cell, x, key)
         solver = self.config.solver(train=not self.deterministic)

@@ -1,6 +1,7 @@
 """Modules whose kernels are normalised once per solve: the base class, and folding."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -73,30 +74,35 @@ class KernelNorm(nnx.Module):
         return fold_norms(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        update_norms(self)
-        return self.fold()(*args, **kwargs)
+        with normalised(self) as module:
+            return module(*args, **kwargs)
 
 
-def update_norms(module: Any) -> None:
-    """Updates every norm in `module`."""
-    for norm in _norms(module):
+@contextlib.contextmanager
+def normalised(module: Any) -> Iterator[Any]:
+    """For one solve: updates all norms in `module` and gives it without them, as `fold_norms`.
+
+    What the plain module writes meanwhile, counts of random numbers or statistics, is carried over
+    to `module`.
+    """
+    if not (norms := _norms(module)):
+        yield module
+        return
+    for norm in norms:
         norm.update()
+    copy = _copy(module)
+    pairs = list(zip(_variables(module), _variables(copy), strict=True))
+    plain = _fold(copy)
+    before = [copied.get_value() for _, copied in pairs]
+    yield plain
+    for (variable, copied), old in zip(pairs, before, strict=True):
+        if (new := copied.get_value()) is not old:
+            variable.set_value(new)
 
 
 def fold_norms(module: Any) -> Any:
     """`module` without norms: a copy with the kernels that they make, or itself if it has none."""
-    if not _norms(module):
-        return module
-    copy = nnx.merge(*nnx.split(module), copy=True)
-    for norm in _norms(copy):
-        variables = norm.kernels()
-        for path, kernel in norm.normalise(norm.raw_kernels()).items():
-            variables[path].variable.set_value(kernel)
-    for _, node in list(nnx.iter_modules(copy)):
-        for name, value in list(vars(node).items()):
-            if any(isinstance(leaf, KernelNorm) for leaf in jax.tree.leaves(value, is_leaf=_whole)):
-                setattr(node, name, nnx.data(jax.tree.map(_unwrapped, value, is_leaf=_whole)))
-    return _unwrapped(copy)
+    return _fold(_copy(module)) if _norms(module) else module
 
 
 def scale_like(kernel: nnx.Variable, value: Array, kind: type[nnx.Variable]) -> nnx.Variable:
@@ -108,6 +114,28 @@ def scale_like(kernel: nnx.Variable, value: Array, kind: type[nnx.Variable]) -> 
     kept = {k: metadata[k] for k in ("mesh", "sharding_rules") if k in metadata}
     pairs = zip(value.shape, (*names, *[None] * (value.ndim - len(names))), strict=True)
     return kind(value, out_sharding=tuple(None if n == 1 else name for n, name in pairs), **kept)
+
+
+def _fold(module: Any) -> Any:
+    """Sets the normalised kernels and takes the norms out, in place."""
+    for norm in _norms(module):
+        variables = norm.kernels()
+        for path, kernel in norm.normalise(norm.raw_kernels()).items():
+            variables[path].variable.set_value(kernel)
+    for _, node in list(nnx.iter_modules(module)):
+        for name, value in list(vars(node).items()):
+            if any(isinstance(leaf, KernelNorm) for leaf in jax.tree.leaves(value, is_leaf=_whole)):
+                setattr(node, name, nnx.data(jax.tree.map(_unwrapped, value, is_leaf=_whole)))
+    return _unwrapped(module)
+
+
+def _copy(module: nnx.Module) -> nnx.Module:
+    """With variables of its own, which the innermost transformation may write to."""
+    return nnx.merge(*nnx.split(module), copy=True)
+
+
+def _variables(module: nnx.Module) -> list[nnx.Variable]:
+    return [node for _, node in nnx.iter_graph(module) if isinstance(node, nnx.Variable)]
 
 
 def _norms(module: Any) -> list[KernelNorm]:

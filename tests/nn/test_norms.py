@@ -213,6 +213,42 @@ def test_a_spectral_norm_learns_and_stays_a_contraction():
     assert np.all(deq(X)[1].converged)
 
 
+@wrappers
+def test_what_a_module_writes_is_kept(wrap):
+    class Noisy(nnx.Module):
+        def __init__(self):
+            self.inner = wrap(nnx.Linear(4, 4, rngs=nnx.Rngs(0)))
+            self.linear = nnx.Linear(4, 4, rngs=nnx.Rngs(1))
+            self.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(2))
+            self.statistics = nnx.BatchNorm(4, rngs=nnx.Rngs(3))
+
+        def __call__(self, x):
+            return self.dropout(self.statistics(self.linear(self.inner(x))))
+
+    norm = wrap(Noisy())
+    call = nnx.jit(lambda norm, x: norm(x))
+    first, second = call(norm, X), call(norm, X)
+    assert np.any((first == 0) != (second == 0))  # masks differ
+    assert np.any(norm.module.statistics.mean[...] != 0)
+    norm.eval()
+    np.testing.assert_allclose(jax.jit(norm)(X), norm(X), atol=1e-5)
+
+
+@names
+def test_a_random_start_differs_at_each_call(name):
+    class Random(Cell):
+        def __init__(self):
+            super().__init__()
+            self.rngs = nnx.Rngs(5)
+
+        def initial_state(self, x):
+            return jax.random.normal(self.rngs(), x.shape, x.dtype)
+
+    deq = layer(name, Random(), f_max_iter=1)
+    call = nnx.jit(lambda deq, x: deq(x)[0])
+    assert np.any(call(deq, X) != call(deq, X))
+
+
 OPTIONS = {  # what an option changes in the wrapper
     "norm_no_scale": (True, lambda norm: len(norm.scales)),
     "norm_target_norm": (0.5, lambda norm: norm.target_norm),
