@@ -1,6 +1,6 @@
 """Deep equilibrium models in JAX."""
 
-from . import nn as nn
+from . import nn as nn, norm as norm
 from ._deq import deq as deq
 from ._info import SolverInfo as SolverInfo, Status as Status
 from .config import DEQConfig as DEQConfig, add_deq_args as add_deq_args
@@ -18,6 +18,7 @@ from .gradients import (
     Unroll as Unroll,
 )
 from .gradients.registry import register_backward as register_backward
+from .nn.norms import register_norm as register_norm
 from .regularization import (
     PathIndependence as PathIndependence,
     fixed_point_correction as fixed_point_correction,

@@ -5,8 +5,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from flax import nnx
+
 from ._deq import schedule
 from .gradients import IFT, Backward, PhantomGrad
+from .nn.kernel_norm import KernelNorm
+from .nn.norms import NORMS, make_norm
 from .solvers import Solver
 from .solvers.base import check_tau
 from .solvers.registry import SOLVERS, resolve_solver
@@ -52,13 +56,16 @@ class DEQConfig:
     gamma: float = _option(0.8, "states", "weight of a state's loss, per state before the last")
     jac_loss_weight: float = _option(0.0, "penalty", "weight of the Jacobian penalty")
     jac_loss_freq: float = _option(1.0, "penalty", "probability, per step, of applying it")
-    norm_type: Literal["none", "weight_norm"] = _option(
-        "none", "normalisation", "normalisation of the cell's kernels"
-    )
+    norm_type: str = _option("none", "normalisation", "normalisation of the cell's kernels")
     norm_no_scale: bool = _option(False, "normalisation", "do not learn the scale of a kernel")
-    norm_target_norm: float = _option(1.0, "normalisation", "norm of a kernel with norm_no_scale")
+    norm_target_norm: float = _option(
+        1.0, "normalisation", "norm of a kernel; weight_norm: only with norm_no_scale"
+    )
     norm_clip: bool = _option(False, "normalisation", "bound the normalising factor")
     norm_clip_value: float = _option(1.0, "normalisation", "bound of the normalising factor")
+    sn_n_power_iters: int = _option(
+        1, "normalisation", "power iterations of spectral_norm per call in training"
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "indexing", tuple(self.indexing))
@@ -105,6 +112,33 @@ class DEQConfig:
             phantom=phantom,
         )
 
+    def norm(self, cell: Any) -> Any:
+        """`cell` with its kernels normalised as the `norm_` options say.
+
+        A cell that is a `jdeq.nn.KernelNorm` already stays as it is.
+
+        Raises:
+            TypeError: the cell is not an NNX module, or a registered norm does not take an option
+                that is set.
+            ValueError: the cell has no kernel.
+        """
+        if self.norm_type == "none" or isinstance(cell, KernelNorm):
+            return cell
+        if not isinstance(cell, nnx.Module):
+            raise TypeError(f"{self.norm_type} needs a cell that is an nnx.Module, got {cell!r}")
+        options = {
+            "learn_scale": not self.norm_no_scale,
+            "target_norm": self.norm_target_norm,
+            "clip": self.norm_clip_value if self.norm_clip else None,
+            "n_power_iterations": self.sn_n_power_iters,
+        }
+        required = {
+            option: f"{name}={getattr(self, name)!r}"
+            for option, name in _NORM_OPTIONS.items()
+            if getattr(self, name) != getattr(type(self), name)
+        }
+        return make_norm(self.norm_type, cell, options, required)
+
     def to_dict(self) -> dict[str, Any]:
         """All options as plain values, for JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
@@ -128,16 +162,29 @@ class DEQConfig:
 _CHOICES = {
     "f_stop_mode": ("abs", "rel"),
     "b_stop_mode": ("abs", "rel"),
-    "norm_type": ("none", "weight_norm"),
 }
-_LOWEST = {"f_max_iter": 0, "eval_f_max_iter": 0, "b_max_iter": 0, "grad": 1, "n_states": 1}
+_LOWEST = {
+    "f_max_iter": 0,
+    "eval_f_max_iter": 0,
+    "b_max_iter": 0,
+    "grad": 1,
+    "n_states": 1,
+    "sn_n_power_iters": 1,
+}
 _POSITIVE = ("f_tol", "b_tol", "eval_factor", "tau", "norm_target_norm", "norm_clip_value")
+_NORM_OPTIONS = {
+    "learn_scale": "norm_no_scale",
+    "target_norm": "norm_target_norm",
+    "clip": "norm_clip",
+}
 
 
 def _choices(option: str) -> tuple[str, ...] | None:
     """The accepted values of an option that has a list of them."""
     if option in ("f_solver", "b_solver"):
         return tuple(SOLVERS.entries)
+    if option == "norm_type":
+        return ("none", *NORMS.entries)
     return _CHOICES.get(option)
 
 

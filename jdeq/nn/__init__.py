@@ -11,5 +11,7 @@ from .dropout import (
     VariationalDropToken3d as VariationalDropToken3d,
     redraw as redraw,
 )
+from .kernel_norm import KernelNorm as KernelNorm
 from .monotone import MonDEQ as MonDEQ, MonotoneLinear as MonotoneLinear
+from .spectral_norm import PowerIteration as PowerIteration, SpectralNorm as SpectralNorm
 from .weight_norm import WeightNorm as WeightNorm

@@ -15,7 +15,7 @@ from .._space import PyTree, accumulator
 from ..config import DEQConfig
 from ..regularization import jac_reg, sometimes
 from .dropout import dropout_layers, redraw
-from .weight_norm import WeightNorm
+from .kernel_norm import fold_norms, normalised
 
 DROPOUT, PENALTY = 1, 2  # folded into a call's key, which `init` gets as it is
 
@@ -28,8 +28,9 @@ class DEQ(nnx.Module):
 
     Args:
         cell: `cell(z, x) -> z`, an NNX module or a function; `x` may be any pytree.
-        config: solver, gradient, states and normalisation. With `norm_type="weight_norm"` the
-            cell is wrapped in `jdeq.nn.WeightNorm`, normalised once per call.
+        config: solver, gradient, states and normalisation. With a `norm_type` the cell is wrapped
+            in that norm. All norms in the cell, those inside of it included, are computed once
+            per call; the power iteration of a spectral norm moves on in training only.
         init: makes the start state, `init(x)`, or `init(x, key)` when a key is given. By default
             the cell's own `initial_state`, which is called likewise, else zeros like `x`.
         predictor: a module or function `predictor(x) -> z0`: an explicit network that guesses the
@@ -43,7 +44,7 @@ class DEQ(nnx.Module):
             makes `eval_f_max_iter` iterations and samples no intermediate states.
 
     Raises:
-        TypeError: weight normalisation of a cell that is not a module; `x` is not an array and
+        TypeError: normalisation of a cell that is not a module; `x` is not an array and
             nothing else says how the state starts.
         ValueError: `init` and `predictor` both given; `skip_loss` without a predictor.
 
@@ -76,16 +77,7 @@ class DEQ(nnx.Module):
         if init is not None and predictor is not None:
             raise ValueError("init and predictor both make the start state: give one of them")
         config = config or DEQConfig()
-        if config.norm_type == "weight_norm" and not isinstance(cell, WeightNorm):
-            if not isinstance(cell, nnx.Module):
-                raise TypeError(f"weight_norm needs a cell that is an nnx.Module, got {cell!r}")
-            cell = WeightNorm(
-                cell,
-                learn_scale=not config.norm_no_scale,
-                target_norm=config.norm_target_norm,
-                clip=config.norm_clip_value if config.norm_clip else None,
-            )
-        self.cell = cell
+        self.cell = config.norm(cell)
         self.config = config
         self.init = init
         self.predictor = predictor
@@ -116,9 +108,21 @@ class DEQ(nnx.Module):
         Raises:
             ValueError: in training, the cell has variational dropout and there is no key.
         """
-        cell = self._ready(key)
+        with normalised(self.cell) as cell:
+            return self._solve(cell, x, z0, key, max_iter)
+
+    def _solve(
+        self,
+        cell: Any,
+        x: Any,
+        z0: PyTree | None,
+        key: Array | None,
+        max_iter: int | Array | None,
+    ) -> tuple[PyTree, SolverInfo]:
+        """Solves for the state of a cell without norms."""
         if z0 is None:
             z0 = self._start(cell, x, key)
+        cell = self._masked(cell, key)
         solver = self.config.solver(train=not self.deterministic)
         if isinstance(max_iter, int):
             solver, max_iter = dataclasses.replace(solver, max_iter=max_iter), None
@@ -139,7 +143,7 @@ class DEQ(nnx.Module):
         For `jdeq.jac_reg`, `jdeq.spectral_radius`, `jdeq.diagnose` and the like: kernels are
         normalised, and with the same key the dropout masks are the same.
         """
-        cell = self._ready(key)
+        cell = self._masked(fold_norms(self.cell), key)
         return lambda z: cell(z, x)
 
     def jac_loss(
@@ -209,9 +213,8 @@ class DEQ(nnx.Module):
         total = sum(s.astype(wide) for s in jax.tree.leaves(jax.tree.map(squares, guess, z_star)))
         return total / jnp.asarray(sum(leaf.size for leaf in leaves), wide)
 
-    def _ready(self, key: Array | None) -> Any:
-        """The cell with normalised kernels and, in training, dropout masks of this key."""
-        cell = self.cell.fold() if isinstance(self.cell, WeightNorm) else self.cell
+    def _masked(self, cell: Any, key: Array | None) -> Any:
+        """The cell with, in training, the dropout masks of this key."""
         if not any(m.rate > 0 and not m.deterministic for m in dropout_layers(cell)):
             return cell
         if key is None:

@@ -1,6 +1,6 @@
 """Broyden's bad inverse Jacobian, kept by differences."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +69,7 @@ class BadInverse(NamedTuple):
         d = space.sub(g, space.combine(moves, c))
         return d, BadInverse(changes, moves, solve, z, g)
 
-    def keep(self, moving: Array, old: "BadInverse") -> "BadInverse":
+    def keep(self, moving: Array, old: Any) -> "BadInverse":
         """As of `GoodInverse`: a sample that stands still makes empty pairs only."""
         return self
 

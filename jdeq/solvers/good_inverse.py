@@ -1,6 +1,6 @@
 """Broyden's good inverse Jacobian, kept by its directions alone."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -89,7 +89,7 @@ class GoodInverse(NamedTuple):
             start,
         )
 
-    def keep(self, moving: Array, old: "GoodInverse") -> "GoodInverse":
+    def keep(self, moving: Array, old: Any) -> "GoodInverse":
         """This one for the samples that are `moving`, what matters of the old one for others."""
         return self._replace(start=jnp.where(moving, self.start, old.start))
 

@@ -144,7 +144,7 @@ def test_gradients_are_those_of_the_function_with_this_mask(name):
     x = X.astype(float)
     deq = layer(cell, **BACKWARDS[name] | {"f_tol": 1e-13})
     grads = nnx.jit(nnx.grad(lambda deq: jnp.sum(deq(x, key=KEY)[0] ** 2)))(deq)
-    masks = [m(jnp.ones_like(x)) for m in dropout_layers(deq._ready(KEY))]
+    masks = [m(jnp.ones_like(x)) for m in dropout_layers(deq._masked(deq.cell, KEY))]
 
     def plain(kernel):
         z = jnp.zeros_like(x)
@@ -276,10 +276,10 @@ def test_the_penalty_of_the_configuration():
 def test_the_penalty_sees_the_masks_of_the_call():
     deq = layer(jac_loss_weight=1.0)
     z, _ = deq(X, key=KEY)
-    kernel = deq._ready(KEY).linear.kernel[...]
+    kernel = deq._masked(deq.cell, KEY).linear.kernel[...]
     dead = 0 * X  # with tanh'(0) = 1 the Jacobian is known
     f = deq.f(dead, key=KEY)
-    drop, out = (m(jnp.ones_like(X)) for m in dropout_layers(deq._ready(KEY)))
+    drop, out = (m(jnp.ones_like(X)) for m in dropout_layers(deq._masked(deq.cell, KEY)))
     want = jnp.einsum("bi,ij,bj->b", drop**2, (0.15 * kernel) ** 2, out**2)
     many = jdeq.jac_reg(f, dead, KEY, n_samples=4000, per_sample=True)
     np.testing.assert_allclose(many, want / 6, rtol=0.1)

@@ -4,7 +4,9 @@ import json
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
+import jdeq
 from zoo.checkpoint import open_checkpoints
 from zoo.errors import UserError
 from zoo.metrics import read_metrics
@@ -22,9 +24,18 @@ def test_the_step_is_compiled_once(counting_task, tiny_run, tiny_data, tmp_path)
     assert counting_task.traces == 1
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(counting_task, tiny_run, tiny_data, tmp_path):
+@pytest.mark.parametrize("norm_type", ["weight_norm", "spectral_norm"])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    norm_type, counting_task, tiny_run, tiny_data, tmp_path
+):
+    deq = dataclasses.replace(tiny_run.deq, norm_type=norm_type)
+    tiny_run = dataclasses.replace(tiny_run, deq=deq)
     through = Trainer(counting_task, tiny_run, tiny_data)
+    vectors = lambda: jax.tree.leaves(nnx.filter_state(through.state[1], jdeq.nn.PowerIteration))
+    start = jax.device_get(vectors())
     whole = through.fit(tmp_path / "a")
+    assert bool(start) == (norm_type == "spectral_norm")
+    assert all(np.any(a != b) for a, b in zip(start, vectors(), strict=True))
 
     first = Trainer(counting_task, tiny_run, tiny_data)
     first.fit(tmp_path / "b", stop_after=4)

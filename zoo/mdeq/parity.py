@@ -217,7 +217,7 @@ def _batch(io: Arrays) -> tuple[Array, Array]:
 def _folded(model: MDEQ) -> FullStage:
     """The equilibrium function with its normalised kernels."""
     cell = model.full_stage.cell
-    folded = cell.fold() if isinstance(cell, jdeq.nn.WeightNorm) else cell
+    folded = cell.fold() if isinstance(cell, jdeq.nn.KernelNorm) else cell
     assert isinstance(folded, FullStage)
     return folded
 
