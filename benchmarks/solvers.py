@@ -1,8 +1,6 @@
-"""`python -m benchmarks.solvers`: evaluations of `f` until the relative residual is below 1e-6.
+"""`python -m benchmarks.solvers`: evaluations of `f` on problems of many kinds, beside peers.
 
-Every solver starts at the same state. The count is that of the first evaluation `f(z)` with
-`||f(z) - z|| < 1e-6 ||f(z)||`, whoever makes it; a Jacobian product counts as an evaluation where
-the library says so. Prints Markdown.
+Prints Markdown, a table for each family of methods.
 """
 
 import argparse
@@ -15,6 +13,7 @@ import platform
 import warnings
 from collections.abc import Callable
 from importlib import metadata
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +28,7 @@ from .problems import Problem, problems
 TOL = 1e-6
 MOST = 2_000  # evaluations
 HISTORY = 200  # iterations of solvers whose memory grows with them
-WITHOUT_HISTORY = ("fixed_point_iter", "cg", "bicgstab", "neumann")
-UNMEASURED = ("simple_fixed_point_iter",)  # it never stops early
+LONG = ("fixed_point_iter", "anderson", "cg", "bicgstab", "neumann")  # whose history does not grow
 Method = Callable[[Problem], str]
 
 
@@ -47,16 +45,19 @@ class Counter:
     def see(self, z, fz) -> None:
         self.count += 1
         size = np.linalg.norm(fz)
-        if self.reached is None and np.linalg.norm(np.subtract(fz, z)) < TOL * size:
+        near = np.isfinite(size) and np.linalg.norm(np.subtract(fz, z)) < TOL * size
+        if self.reached is None and near:
             self.reached = self.count
 
     def __str__(self) -> str:
         return "-" if self.reached is None else str(self.reached)
 
 
-def by_jdeq(name: str, problem: Problem) -> str:
-    most = MOST if name in WITHOUT_HISTORY else HISTORY
-    solver = SOLVERS.resolve(name, {"max_iter": most, "tol": TOL, "stop_mode": "rel"})
+def by_jdeq(settings: str, problem: Problem) -> str:
+    name, *options = settings.split(", ")
+    most = MOST if name in LONG else HISTORY
+    common = {"max_iter": most, "tol": TOL, "stop_mode": "rel"}
+    solver = SOLVERS.resolve(name, common | dict(map(parsed, options)))
     z, info = jax.jit(lambda z: jdeq.deq(problem.f, z, solver=solver))(problem.z0)
     fz, z = (np.asarray(ravel_pytree(tree)[0]) for tree in (problem.f(z), z))
     status = jdeq.Status(int(info.status[0]))
@@ -64,6 +65,12 @@ def by_jdeq(name: str, problem: Problem) -> str:
         return status.name.lower()
     assert np.linalg.norm(fz - z) < 1.01 * TOL * np.linalg.norm(fz), (name, problem.name)
     return str(int(info.nfe))
+
+
+def parsed(option: str) -> tuple[str, Any]:
+    """`m=5` as a name and a value; a bare name is a flag."""
+    name, _, value = option.partition("=")
+    return name, int(value) if value.isdigit() else value or True
 
 
 def by_scipy(name: str, problem: Problem) -> str:
@@ -128,45 +135,68 @@ def by_optimistix(name: str, problem: Problem) -> str:
     return str(counter)
 
 
-PEERS = {
-    "scipy": (by_scipy, ("anderson", "broyden1", "newton_krylov")),
-    "jaxopt": (by_jaxopt, ("FixedPointIteration", "AndersonAcceleration", "Broyden")),
-    "optimistix": (by_optimistix, ("FixedPointIteration",)),
+JDEQ = {
+    "fixed point": ("fixed_point_iter",),
+    "Anderson": ("anderson", "anderson, kind=1", "anderson, m=20"),
+    "Broyden": ("broyden", "broyden, update=bad", "broyden, line_search"),
+    "Newton-Krylov": ("newton",),
+    "affine maps only": ("gmres", "bicgstab", "cg", "neumann"),
+    "fallback": ("fallback",),
 }
+PEERS = {
+    "scipy": {"Anderson": "anderson", "Broyden": "broyden1", "Newton-Krylov": "newton_krylov"},
+    "jaxopt": {
+        "fixed point": "FixedPointIteration",
+        "Anderson": "AndersonAcceleration",
+        "Broyden": "Broyden",
+    },
+    "optimistix": {"fixed point": "FixedPointIteration"},
+}
+RUN = {"scipy": by_scipy, "jaxopt": by_jaxopt, "optimistix": by_optimistix}
 
 
-def methods(libraries: list[str]) -> dict[str, Method]:
-    """Every solver at hand, by the heading of its column."""
+def methods(family: str) -> dict[str, Method]:
+    """The solvers of a family, by the heading of their column: ours, then those of peers."""
     found: dict[str, Method] = {
-        f"jdeq {name}": functools.partial(by_jdeq, name)
-        for name in SOLVERS.entries
-        if name not in UNMEASURED and "jdeq" in libraries
+        f"jdeq {name}": functools.partial(by_jdeq, name) for name in JDEQ[family]
     }
-    for library, (run, names) in PEERS.items():
-        if library in libraries and importlib.util.find_spec(library):
-            found |= {f"{library} {name}": functools.partial(run, name) for name in names}
+    for library, names in PEERS.items():
+        if family in names and importlib.util.find_spec(library):
+            name = names[family]
+            found[f"{library} {name}"] = functools.partial(RUN[library], name)
     return found
+
+
+def print_table(family: str, only: str) -> None:
+    """Problems down, solvers across, in Markdown, a row as soon as it is done."""
+    columns = methods(family)
+    print(f"\n## {family}\n\n| problem |", " | ".join(columns), "|")
+    print("| --- |" + " ---: |" * len(columns))
+    for problem in problems():
+        skip = family == "affine maps only" and not problem.name.startswith("affine")
+        if only in problem.name and not skip:
+            cells = [run(problem) for run in columns.values()]
+            print(f"| {problem.name} |", " | ".join(cells), "|", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    known = ["jdeq", *PEERS]
-    parser.add_argument("--libraries", nargs="+", choices=known, default=known)
+    parser.add_argument("--families", nargs="+", choices=list(JDEQ), default=list(JDEQ))
     parser.add_argument("--only", default="", help="problems whose name contains this")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     warnings.simplefilter("ignore")  # peers warn of every failure
-    columns = methods(arguments.libraries)
-    print(f"Evaluations of `f` to a relative residual of {TOL:g}; `-`: not reached in {MOST}")
-    print(f"evaluations, or {HISTORY} iterations where a history grows with them. float64, one ")
-    print("sample. gmres, bicgstab, cg and neumann are for affine maps only.\n")
-    print("| problem |", " | ".join(columns), "|")
-    print("| --- |" + " ---: |" * len(columns))
-    for problem in problems():
-        if arguments.only in problem.name:
-            cells = [run(problem) for run in columns.values()]
-            print(f"| {problem.name} |", " | ".join(cells), "|", flush=True)
-    versions = [f"{n} {metadata.version(n)}" for n in known[1:] if importlib.util.find_spec(n)]
+    print("# Evaluations of `f` until `|f(z) - z| < 1e-6 |f(z)|`\n")
+    print("float64, one sample, each solver from the same start with its default settings. A")
+    print("Jacobian product counts as an evaluation. Ours is the count that the solver reports at")
+    print("its end; a peer's, whose criteria differ, that of the first evaluation to get there.")
+    print(
+        f"`-`: not reached in {MOST} evaluations, or {HISTORY} iterations of solvers whose history"
+    )
+    print("grows with them; ours then say why.")
+    for family in arguments.families:
+        print_table(family, arguments.only)
+    versions = [f"{n} {metadata.version(n)}" for n in PEERS if importlib.util.find_spec(n)]
     print(
         f"\n{datetime.date.today()}, {platform.machine()} CPU, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}, jax {jax.__version__}, {', '.join(versions)}."
