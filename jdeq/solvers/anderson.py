@@ -1,7 +1,7 @@
 """Anderson acceleration, type I and type II."""
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,7 @@ class AndersonState(NamedTuple):
 
     `moves` holds the change of z + tau g, `changes` the change of g = f(z) - z. `gram`
     `(*batch, m - 1, m - 1)` holds <test_i, changes_j>, newest first, where the test vectors are the
-    changes themselves (type II) or those of z (type I). `z`, `g`: the last iterate; `slot` () int32
-    is where its difference is.
+    changes themselves (type II) or those of z (type I). `z`, `g`: the last iterate.
     """
 
     moves: PyTree
@@ -28,7 +27,6 @@ class AndersonState(NamedTuple):
     gram: Array
     z: PyTree
     g: PyTree
-    slot: Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +73,7 @@ class Anderson(IterativeSolver, InverseEstimator):
     lam: float | None = None
     lam_mode: Literal["relative", "absolute"] = "relative"
     tau: float = 1.0
+    remembers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,7 +93,7 @@ class Anderson(IterativeSolver, InverseEstimator):
         history = space.history(z0, self.m - 1)
         zero = jnp.zeros_like(space.dot(z0, z0))
         gram = jnp.broadcast_to(zero[..., None, None], (*zero.shape, self.m - 1, self.m - 1))
-        return AndersonState(history, history, gram, zeros, zeros, jnp.zeros((), jnp.int32))
+        return AndersonState(history, history, gram, zeros, zeros)
 
     def step(self, space: Space, k: Array, z: PyTree, fz: PyTree, state: AndersonState):
         g = space.sub(fz, z)
@@ -105,7 +104,12 @@ class Anderson(IterativeSolver, InverseEstimator):
         size = self.m - 1
         slot = (k - 1) % size
         newest_first = (slot - jnp.arange(size, dtype=k.dtype)) % size  # its own inverse
-        moves = space.write(state.moves, slot, space.add(dz, change, self.tau))
+        move = space.add(dz, change, self.tau)
+        if self.remembers:
+            news = space.dot(change, change) > 0
+            old = space.read((state.moves, state.changes), slot)
+            move, change = space.where(news, (move, change), old)
+        moves = space.write(state.moves, slot, move)
         changes = space.write(state.changes, slot, change)
 
         def tested(x: PyTree) -> Array:
@@ -118,11 +122,13 @@ class Anderson(IterativeSolver, InverseEstimator):
         column = tested(change)
         row = space.dots(changes, dz)[..., newest_first] if self.kind == 1 else column
         gram = _grow(state.gram, row, column)
+        if self.remembers:
+            gram = jnp.where(news[..., None, None], gram, state.gram)
         filled = jnp.minimum(k, size)
         solve = self._oblique if self.kind == 1 else self._least_squares
         gamma = solve(gram, tested(g), filled)[..., newest_first]
         z_next = space.sub(plain, space.combine(moves, gamma))
-        return z_next, AndersonState(moves, changes, gram, z, g, slot)
+        return z_next, AndersonState(moves, changes, gram, z, g)
 
     def remembering(self) -> "Anderson":
         return _Remembering(**vars(self))
@@ -181,24 +187,10 @@ class Anderson(IterativeSolver, InverseEstimator):
         return scale * solve_spd(unit, scale * rhs, dependent=4 * size * eps)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Remembering(Anderson):
     """Anderson whose window does not move on once a sample stands still."""
 
-    def freeze(self, space: Space, moving: Array, new: AndersonState, old: AndersonState):
-        if self.m == 1:
-            return new
-        news = new.gram[..., 0, 0] != 0
-
-        def keep(now: PyTree, before: PyTree) -> PyTree:
-            pair = (space.read(history, new.slot) for history in (now, before))
-            return space.write(now, new.slot, space.where(news, *pair))
-
-        return new._replace(
-            moves=keep(new.moves, old.moves),
-            changes=keep(new.changes, old.changes),
-            gram=jnp.where(news[..., None, None], new.gram, old.gram),
-        )
+    remembers = True
 
 
 def _grow(gram: Array, row: Array, column: Array) -> Array:
