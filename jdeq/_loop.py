@@ -110,8 +110,9 @@ def iterate(
             c.k - steps >= FLOOR_WAIT
         )
         status = jnp.where(stalled, Status.STALLED, Status.MAX_ITER)
-        status = jnp.where(now < tol, Status.CONVERGED, status)
-        status = jnp.where(residual.finite, status, Status.NONFINITE)
+        status = jnp.where(residual.finite & (now < tol), Status.CONVERGED, status)
+        alive = residual.finite | solver.recovers(c.solver)
+        status = jnp.where(alive, status, Status.NONFINITE)
 
         def write(trace: Array, value: Array) -> Array:
             value = jnp.where(active, value, jnp.nan)
@@ -131,14 +132,14 @@ def iterate(
                 for i, s in zip(indexing, best.states, strict=True)
             ),
         )
-        # a broken sample waits at its best state and never shows the solver its NaN, which would
-        # come back as 0 * NaN in a derivative
-        fz = space.where(residual.finite, fz, c.z)
-        stay = space.where(residual.finite, c.z, best.z)
-        z_next, state = solver.step(space, c.k, c.z, fz, c.solver)
+        # a broken sample is at its best state again and never shows the solver its NaN, which
+        # would come back as 0 * NaN in a derivative
+        z = space.where(residual.finite, c.z, best.z)
+        fz = space.where(residual.finite, fz, z)
+        z_next, state = solver.step(space, c.k, z, fz, c.solver)
         moving = (best.status == Status.MAX_ITER) & (c.k < limit)
         state = solver.freeze(space, moving, state, c.solver)
-        return _Carry(c.k + 1, space.where(moving, z_next, stay), state, best)
+        return _Carry(c.k + 1, space.where(moving, z_next, z), state, best)
 
     start = _Carry(
         jnp.zeros((), jnp.int32), z0, solver.init(space, z0), _start(space, z0, solver, indexing)

@@ -86,6 +86,14 @@ class IterativeSolver(Solver):
     def step(self, space: Space, k: Array, z: PyTree, fz: PyTree, state: Any) -> tuple[PyTree, Any]:
         """`z_{k+1}` from `z = z_k` and `fz = f(z_k)`, and the next state; `k` is a () int32."""
 
+    def recovers(self, state: Any) -> Array | bool:
+        """Which samples go on should `f(z_k)` not be finite: those that can try a shorter step.
+
+        `step` then gets the state that would be returned, as both `z` and `fz`. No other running
+        sample has `||fz - z|| = 0`, which is how to tell. False at k = 0: there is no such state.
+        """
+        return False
+
     def freeze(self, space: Space, moving: Array, new: Any, old: Any) -> Any:
         """The next state, given which samples go on: the place to keep entries of the others.
 
