@@ -48,6 +48,109 @@ def test_one_step_solves_an_affine_problem(radius):
     np.testing.assert_allclose(z, affine(w, X), atol=1e-7)
 
 
+def spread(size, radius):
+    """A symmetric matrix with evenly spread eigenvalues from -radius to radius."""
+    q = np.linalg.qr(np.random.default_rng(0).normal(size=(size, size)))[0]
+    return q @ np.diag(radius * np.linspace(-1, 1, size)) @ q.T
+
+
+SYSTEMS = {  # and the evaluations that scipy.optimize.newton_krylov takes
+    "symmetric 0.999": (spread(64, 0.999), 64),
+    "symmetric 1.5": (spread(64, 1.5), 239),
+    "symmetric 1.5, more than the basis": (spread(128, 1.5), 1123),
+    "Gaussian 0.999": (matrix(64, 0.999), 63),
+    "Gaussian 1.5": (matrix(64, 1.5), 473),
+}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_ill_conditioned_and_indefinite_systems_within_a_budget(name):
+    w, budget = SYSTEMS[name]
+    size = len(w)
+    b = jnp.asarray(np.random.default_rng(1).normal(size=(1, size)))
+    f = lambda z: z @ jnp.asarray(w) + b
+    z, info = jdeq.deq(f, jnp.zeros_like(b), solver=jdeq.Newton(tol=1e-6))
+    assert np.all(info.converged) and info.nfe <= budget
+    fz = np.asarray(z) @ w + np.asarray(b)
+    residual = np.linalg.norm(fz - z)
+    assert residual < 1e-6 * np.linalg.norm(fz)
+    error = np.linalg.norm(z - affine(jnp.asarray(w), b))
+    least = np.linalg.svd(np.eye(size) - w)[1].min()
+    assert error <= 1.01 * residual / least
+
+
+def test_a_hard_system_does_not_depend_on_its_batch():
+    """Nor an easy one on hard ones, whose cycles end with earlier directions."""
+    d = jnp.stack([r * jnp.linspace(-1, 1, 128) for r in (1.5, 0.5, 1.5)])
+    b = jnp.asarray(np.random.default_rng(3).normal(size=(3, 128)))
+    solver = jdeq.Newton(tol=1e-9)
+    solve = jax.jit(lambda d, b: jdeq.deq(lambda z: d * z + b, jnp.zeros_like(b), solver=solver))
+    z, info = solve(d, b)
+    assert np.all(info.converged) and info.steps[1] < 4 < info.steps[0]
+    np.testing.assert_allclose(z, b / (1 - d), rtol=1e-5)
+    for i in range(3):
+        one, alone = solve(d[i : i + 1], b[i : i + 1])
+        np.testing.assert_allclose(one[0], z[i], rtol=1e-7)
+        assert alone.steps[0] == info.steps[i]
+
+
+def test_the_basis_is_no_larger_than_the_state_and_as_large_as_asked():
+    b = jnp.asarray(np.random.default_rng(1).normal(size=(1, 64)))
+    f = lambda z: z @ jnp.asarray(spread(64, 1.5)) + b
+    for size, steps in ((64, 2), (1000, 2)):  # the first one is to see that f is affine
+        solver = jdeq.Newton(tol=1e-6, inner_max_iter=size)
+        _, info = jdeq.deq(f, jnp.zeros_like(b), solver=solver)
+        assert info.steps == steps and info.nfe <= 64 + 3 + 3
+
+
+def test_expansive_networks():
+    """Strict descent of the residual ends in its minima: it solves 35 of the 48."""
+    w = jnp.asarray(matrix(64, 2.0, seed=11))
+    x = jnp.asarray(np.random.default_rng(12).normal(size=(48, 64)))
+    f = lambda z: jnp.tanh(z @ w + x)
+    z, info = jax.jit(lambda z: jdeq.deq(f, z, solver=jdeq.Newton(tol=1e-9, max_iter=100)))(
+        jnp.zeros_like(x)
+    )
+    assert np.sum(info.converged) >= 40
+    fz = np.tanh(np.asarray(z) @ np.asarray(w) + np.asarray(x))
+    relative = np.linalg.norm(fz - z, axis=1) / np.linalg.norm(fz, axis=1)
+    np.testing.assert_allclose(relative, info.rel_residual, rtol=1e-4, atol=1e-14)
+    assert np.all(relative[info.converged] < 1e-9)
+
+
+def overflowing(z, limit):
+    """z + 3 - exp z, whose solution is log 3 and which a full step from -10 overflows.
+
+    Beyond `limit` away from -10 there is nothing but NaN.
+    """
+    return jnp.where(jnp.abs(z + 10) < limit, z + 3 - jnp.exp(z), jnp.nan)
+
+
+def test_a_step_that_overflows_is_halved():
+    solver = jdeq.Newton(tol=1e-12, stop_mode="abs")
+    z0 = jnp.array([[-10.0], [1.0], [-10.0]])
+    limit = jnp.array([[jnp.inf], [jnp.inf], [1e-9]])
+    z, info = jdeq.deq(lambda z: overflowing(z, limit), z0, solver=solver)
+    assert info.status.tolist() == [Status.CONVERGED, Status.CONVERGED, Status.NONFINITE]
+    np.testing.assert_allclose(z[:2], np.log(3), rtol=1e-12)
+    assert np.isinf(info.abs_trace[0, 0]) and info.steps[0] < 25
+    assert z[2] == -10 and info.steps[2] == 0
+    np.testing.assert_allclose(info.abs_residual[2], 3 - np.exp(-10), rtol=1e-12)
+    for i in range(3):  # alone as in the batch, bit for bit
+        one, alone = jdeq.deq(
+            lambda z, i=i: overflowing(z, limit[i : i + 1]), z0[i : i + 1], solver=solver
+        )
+        np.testing.assert_array_equal(one, z[i : i + 1])
+        assert alone.status[0] == info.status[i] and alone.steps[0] == info.steps[i]
+
+
+def test_a_singular_start_is_left():
+    f = lambda z: z + z**2 - 2  # I - J = 0 at 0
+    z, info = jdeq.deq(f, jnp.zeros((1, 1)), solver=jdeq.Newton(tol=1e-13))
+    assert np.all(info.converged)
+    np.testing.assert_allclose(jnp.abs(z), 2**0.5, rtol=1e-12)
+
+
 SCALARS = {
     "cos": (jnp.cos, 1.0, 0.7390851332151607),
     "Babylonian root": (lambda z: 0.5 * (z + 7 / z), 1.0, 7**0.5),

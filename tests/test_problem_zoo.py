@@ -26,7 +26,7 @@ def solution(f, z0):
     v = ravel_pytree(start)[0]
     for _ in range(4):
         v = v + jnp.linalg.solve(jnp.eye(v.size) - jacobian(v), flat(v) - v)
-    np.testing.assert_allclose(flat(v), v, rtol=0, atol=1e-11 * np.linalg.norm(v))
+    np.testing.assert_allclose(flat(v), v, rtol=0, atol=1e-11 * float(np.linalg.norm(v)))
     return v, unravel, np.asarray(jacobian(v))
 
 

@@ -95,6 +95,10 @@ class GMRES(AffineSolver):
             square=space.dot(y, y),
         )
 
+    def direction(self, space: Space, state: GMRESState) -> PyTree:
+        """What the next product is made with."""
+        return state.q
+
     def going(self, state: GMRESState, log: Log) -> Array:
         return jnp.any(log.active) & (state.k < state.weights.shape[-1])
 
@@ -107,7 +111,8 @@ class GMRES(AffineSolver):
         k, size = state.k, state.weights.shape[-1]
         eps = resolution(state.q)
         basis = space.write(state.basis, k, state.q)
-        w = space.sub(state.q, apply(state.q))
+        p = self.direction(space, state)
+        w = space.sub(p, apply(p))
         before = space.norm(w)
         h = space.dots(basis, w)
         w = space.sub(w, space.combine(basis, h))
@@ -137,7 +142,7 @@ class GMRES(AffineSolver):
         keep = log.active & usable
         step = jnp.where(keep, state.beta * upper[..., 0], 0)
         weights = state.weights + step[..., None] * jnp.where(keep[..., None], column, 0)
-        share = space.dot(state.q, state.y)
+        share = space.dot(p, state.y)
         shares = _write(state.shares, k, share)
         size_squared = state.square + jnp.sum(weights * (2 * shares + weights), -1)
         log, _ = rule.book(
@@ -167,6 +172,38 @@ class GMRES(AffineSolver):
 
     def close(self, space: Space, state: GMRESState) -> PyTree:
         return space.add(state.y, space.combine(state.basis, state.weights))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class AugmentedGMRES(GMRES):
+    """A cycle of LGMRES, which ends with products with given directions instead of the basis.
+
+    Earlier cycles of the same, or nearly the same system that used up their basis leave their
+    corrections, and these keep the next ones from undoing them: restarts no longer stagnate.
+
+    `others` is a history of l unit vectors. Where a sample is not `given` one, (*batch, l) bool, it
+    goes on with the basis. Since they are not orthogonal to it, the estimate of `||y||` is rough in
+    such a cycle.
+
+    Source: A. H. Baker, E. R. Jessup, T. Manteuffel, SIAM J. Matrix Anal. Appl. 26 (2005).
+    """
+
+    others: PyTree
+    given: Array
+
+    def direction(self, space: Space, state: GMRESState) -> PyTree:
+        first = state.weights.shape[-1] - self.given.shape[-1]
+        index = lax.broadcasted_iota(jnp.int32, self.given.shape, self.given.ndim - 1)
+        here = self.given & (index == state.k - first)
+        other = space.combine(self.others, here.astype(state.weights.dtype))
+        return space.where(jnp.any(here, -1), other, state.q)
+
+    def close(self, space: Space, state: GMRESState) -> PyTree:
+        first = state.weights.shape[-1] - self.given.shape[-1]
+        end = state.weights[..., first:]
+        own = jnp.concatenate([state.weights[..., :first], jnp.where(self.given, 0, end)], -1)
+        y = super().close(space, state._replace(weights=own))
+        return space.add(y, space.combine(self.others, jnp.where(self.given, end, 0)))
 
 
 def _entry(vector: Array, k: Array) -> Array:

@@ -38,11 +38,15 @@ class Log(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rule:
-    """Ends a sample's cycle: the residual estimate is below `tol`, or `limit` products made."""
+    """Ends a sample's cycle: the residual estimate is below `tol`, or `limit` products made.
+
+    In whatever mode, an absolute estimate of at most `enough` ends it too.
+    """
 
     stop_mode: str
     tol: ArrayLike
     limit: Array
+    enough: ArrayLike = 0.0
 
     def book(
         self, log: Log, absolute: Array, size: Array, *, usable: Array, finite: Array
@@ -64,7 +68,7 @@ class Rule:
         products = log.products + log.active.astype(jnp.int32)
         log = Log(
             products=products,
-            active=good & ~(now < self.tol) & (products < self.limit),
+            active=good & ~(now < self.tol) & (absolute > self.enough) & (products < self.limit),
             finite=log.finite & (finite | ~log.active),
             record=jnp.where(take, now, log.record),
             steps=jnp.where(take, products, log.steps),

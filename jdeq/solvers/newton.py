@@ -1,61 +1,83 @@
 """Newton-Krylov."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from .._loop import Solution, measure
 from .._space import PyTree, Space
 from .base import IterativeSolver, Solver, check_int
-from .gmres import GMRES
+from .gmres import AugmentedGMRES
 from .krylov import Log, Rule, divide
 
-GAMMA, SAFEGUARD = 0.9, 0.1  # of Eisenstat and Walker's second choice
+GAMMA, LOOSEST, FIRST = 0.9, 0.5, 0.1  # forcing: the factor, the largest one, the first one
+PROBE = 3  # products for a linear model that has not held at the last trial
+HOLDS = 0.5  # it has if it missed the residual there by less than this share
 DECREASE = 1e-4  # a step must take this share of what the linear model promised
+GROWTH = 30.0  # what a step may do to the residual after all when halving it did not help
+SHORTEST = 2.0**-16  # fraction of a step
+OTHERS = 5  # earlier directions at hand where the basis is too small
+MARGIN = 0.9  # of the tolerance, for what the linear model does not see
 
 
 class NewtonState(NamedTuple):
     """The last accepted state `base`, its residual norm `record`, the direction `s` from it.
 
-    `length` (*batch,) is the fraction of `s` that is being tried, `forcing` (*batch,) the relative
-    accuracy of `s`, `products` (*batch,) int32 the Jacobian-vector products so far.
+    `length` (*batch,) is the fraction of `s` that is being tried, `tries` (*batch,) int32 how many
+    were in vain, `left` (*batch,) the share of the residual that the linear model leaves after all
+    of `s`, `products` (*batch,) int32 the Jacobian-vector products so far. `others` is a history
+    of earlier directions for which the products did not suffice, where `given` (*batch, l) holds.
     """
 
     base: PyTree
     record: Array
     s: PyTree
     length: Array
-    forcing: Array
+    tries: Array
+    left: Array
     products: Array
+    others: PyTree
+    given: Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Newton(Solver):
     """Newton-Krylov on `g(z) = f(z) - z`: `z <- z + t s` with `(I - J) s = g(z)`, `J = df/dz`.
 
-    The linear system is solved by a cycle of GMRES to `|g - (I - J) s| <= eta |g|`. `eta` follows
-    Eisenstat and Walker's second choice, `0.9 (|g| / |g_before|)^2`, safeguarded: loose far from
-    the solution, ever tighter near it, where convergence is quadratic. `t` is halved until `|g|`
-    falls; each trial is an iteration with one evaluation. Eigenvalues of `J` beyond 1 do no harm.
+    A cycle of GMRES solves the linear system to `|g - (I - J) s| <= eta |g|`, but no further than
+    `tol` needs. `eta` is the lesser of Eisenstat and Walker's two choices: by how much `|g|` at the
+    last trial missed what the linear model had promised, as a share of `|g|` before; and
+    `0.9 (|g| / |g_before|)^2`. Hence an affine `f` is solved at one go, and near a solution
+    convergence is quadratic. A model that has not held yet, or missed by half, is worth 3 products.
+    Where `inner_max_iter` products did not suffice, the next cycles end with the directions of the
+    last 5 iterations (LGMRES), so that indefinite systems do not stagnate.
 
-    An iteration costs one evaluation of `f`, one linearisation and as many Jacobian-vector
-    products as GMRES makes, and holds `inner_max_iter` + 4 vectors. `nfe` counts evaluations and
-    products. Fewer, dearer iterations than Broyden: for tight tolerances, stiff problems, and `f`
-    that Broyden or Anderson fail on. Cannot be unrolled.
+    `t` is halved while `f(z + t s)` is not finite, then `backtracks` times unless `|g|` falls; a
+    step is then taken if it does not make `|g|` 30 times larger, since `|g|` may have minima that
+    are no solutions and strict descent ends in them. Eigenvalues of `J` beyond 1 do no harm.
+
+    An iteration is a trial: one evaluation of `f`, one linearisation and as many Jacobian-vector
+    products as GMRES makes, each of which reads the basis four times; `nfe` counts evaluations and
+    products. Holds `m + min(5, m / 2) + 6` vectors like `z`, where `m` is `inner_max_iter`, or the
+    size of a sample if that is less: 61 by default, 244 bytes per float32 of `z`. Fewer, dearer
+    iterations than Broyden: for tight tolerances, stiff or ill-conditioned problems; Broyden is
+    better far from a solution of a very expansive `f`. Cannot be unrolled.
 
     Args:
-        inner_max_iter: most products per iteration.
-        forcing: a fixed `eta` in (0, 1) instead.
-        backtracks: how often `t` may be halved; the step is then taken as it is, since `|g|` may
-            have a minimum that is no solution.
+        inner_max_iter: most products per iteration. An indefinite or non-normal `I - J` that asks
+            for many more is slow, or out of reach.
+        forcing: a fixed `eta` in (0, 1) instead, for any model.
+        backtracks: how often a finite step is halved to make `|g|` fall.
         return_final: return the last state instead of the best one.
 
     Source: S. C. Eisenstat, H. F. Walker, SIAM J. Sci. Comput. 17 (1996); C. T. Kelley, *Solving
-    Nonlinear Equations with Newton's Method* (2003), ch. 3.
+    Nonlinear Equations with Newton's Method* (2003), ch. 3; D. A. Knoll, D. E. Keyes, J. Comput.
+    Phys. 193 (2004).
 
     Example:
         >>> import jax.numpy as jnp, jdeq
@@ -64,9 +86,9 @@ class Newton(Solver):
         1.41421
     """
 
-    inner_max_iter: int = 20
+    inner_max_iter: int = 50
     forcing: float | None = None
-    backtracks: int = 3
+    backtracks: int = 1
     return_final: bool = False
 
     def __post_init__(self) -> None:
@@ -102,62 +124,102 @@ class _Iteration(IterativeSolver):
 
     def init(self, space: Space, z0: PyTree) -> NewtonState:
         zero = jnp.zeros_like(space.dot(z0, z0))
-        eta = SAFEGUARD if self.newton.forcing is None else self.newton.forcing
-        zeros = jax.tree.map(jnp.zeros_like, z0)
-        return NewtonState(z0, zero + jnp.inf, zeros, zero + 1, zero + eta, zero.astype(jnp.int32))
+        size = min(OTHERS, self._most(space, z0) // 2)
+        return NewtonState(
+            base=z0,
+            record=zero + jnp.inf,
+            s=jax.tree.map(jnp.zeros_like, z0),
+            length=zero + 1,
+            tries=zero.astype(jnp.int32),
+            left=zero + 1,
+            products=zero.astype(jnp.int32),
+            others=space.history(z0, size),
+            given=jnp.broadcast_to(zero[..., None] > 0, (*zero.shape, size)),
+        )
+
+    def recovers(self, state: NewtonState) -> Array:
+        return jnp.isfinite(state.record) & (state.length > SHORTEST)
 
     def freeze(self, space: Space, moving: Array, new: NewtonState, old: NewtonState) -> Any:
         return new._replace(products=jnp.where(moving, new.products, old.products))
 
     def step(self, space: Space, k, z: PyTree, fz: PyTree, state: NewtonState):
         residual = measure(space, z, fz)
-        now = residual.abs if self.stop_mode == "abs" else residual.rel
+        size = residual.abs
+        now = size if self.stop_mode == "abs" else residual.rel
         tol = self.tolerance(*jax.tree.leaves(z))
-        promise = 1 - DECREASE * state.length * (1 - state.forcing)
-        accepted = (residual.abs <= promise * state.record) | (
-            state.length <= 0.5**self.newton.backtracks
+        finite = size > 0  # else the loop has put the best state here, see `recovers`
+        halved, shortest = state.tries >= self.newton.backtracks, state.length <= SHORTEST
+        accepted = finite & (
+            (size <= state.record * (1 - DECREASE * state.length * (1 - state.left)))
+            | (halved & (size <= GROWTH * state.record))
+            | shortest
         )
+        most = self._most(space, z)
         solving = accepted & residual.finite & ~(now < tol) & (k < self.limit)
+        eta, limit = self._forcing(size, state, most)
+        rule = Rule(self.stop_mode, MARGIN * tol, limit, eta * size)
+        s, left, products = self._direction(space, z, fz, size, rule, solving, state)
 
-        eta = self._forcing(
-            residual.abs, state, enough=divide(jnp.full_like(now, 0.5 * tol), now, now > 0)
-        )
-        s, products = self._direction(space, z, space.sub(fz, z), eta * residual.abs, solving)
+        others, given = state.others, state.given
+        if given.shape[-1] > 0:  # the slot is every sample's: one that backtracks loses its entry
+            slot = k % given.shape[-1]
+            length = space.norm(s)
+            unit = space.scale(s, divide(jnp.ones_like(length), length, length > 0))
+            index = lax.broadcasted_iota(k.dtype, given.shape, given.ndim - 1)
+            short = solving & (products >= most) & (left > eta)
+            others = space.write(others, slot, unit)
+            given = jnp.where(index == slot, short[..., None], given)
+
         base = space.where(accepted, z, state.base)
         s = space.where(accepted, s, state.s)
         length = jnp.where(accepted, 1, 0.5 * state.length)
         return space.add(base, s, length), NewtonState(
             base=base,
-            record=jnp.where(accepted, residual.abs, state.record),
+            record=jnp.where(accepted, size, state.record),
             s=s,
             length=length,
-            forcing=jnp.where(accepted, eta, state.forcing),
+            tries=jnp.where(accepted, 0, state.tries + finite.astype(jnp.int32)),
+            left=jnp.where(accepted, left, state.left),
             products=state.products + products,
+            others=others,
+            given=given,
         )
 
-    def _forcing(self, now: Array, state: NewtonState, *, enough: Array) -> Array:
-        """eta for the step from a state with residual norm `now`; no need to go below `enough`."""
+    def _forcing(self, size: Array, state: NewtonState, most: int) -> tuple[Array, Array]:
+        """eta for the step from a state with residual norm `size`, and how many products."""
         if self.newton.forcing is not None:
-            return state.forcing
+            eta = jnp.full_like(size, self.newton.forcing)
+            return eta, jnp.full_like(state.products, most)
         first = ~jnp.isfinite(state.record)
-        ratio = divide(now, state.record, ~first & (state.record > 0))
-        eta = GAMMA * ratio**2
-        slow = GAMMA * state.forcing**2
-        eta = jnp.where(slow > SAFEGUARD, jnp.maximum(eta, slow), eta)
-        eta = jnp.where(first, state.forcing, eta)
-        return jnp.clip(jnp.maximum(eta, enough), max=GAMMA)
+        ratio = size / state.record
+        # GMRES leaves a residual that is orthogonal to (I - J) s
+        promised = jnp.hypot(state.left, (1 - state.length) * jnp.sqrt(1 - state.left**2))
+        miss = jnp.where(first, 1, jnp.abs(ratio - promised))
+        eta = jnp.minimum(jnp.minimum(miss, GAMMA * ratio**2), LOOSEST)
+        limit = jnp.where(miss < HOLDS, most, min(PROBE, most))
+        return jnp.where(first, FIRST, eta), limit.astype(jnp.int32)
+
+    def _most(self, space: Space, z: PyTree) -> int:
+        """Products per iteration: GMRES is exact after as many as a sample has entries."""
+        shapes = [x.shape[space.batch_dims :] for x in jax.tree.leaves(z)]
+        return max(1, min(self.newton.inner_max_iter, sum(map(math.prod, shapes))))
 
     def _direction(
-        self, space: Space, z: PyTree, g: PyTree, tol: Array, solving: Array
-    ) -> tuple[PyTree, Array]:
-        """s with |g - (I - J) s| <= tol for the samples that are `solving`; products made."""
+        self, space: Space, z: PyTree, fz: PyTree, size: Array, rule: Rule, solving, state
+    ) -> tuple[PyTree, Array, Array]:
+        """Of the samples that are `solving`: s, |g - (I - J) s| / |g|, the products made."""
         _, push = jax.linearize(self.f, z)
-        gmres = GMRES(max_iter=self.newton.inner_max_iter, stop_mode="abs")
-        zero = jnp.zeros_like(tol)
+        most = self._most(space, z)
+        zero = jnp.zeros_like(size)
         count, inf = zero.astype(jnp.int32), zero + jnp.inf
-        trace = jnp.broadcast_to(zero[..., None], (*zero.shape, 0))
+        trace = jnp.broadcast_to(inf[..., None], (*zero.shape, most))
         log = Log(count, solving, zero == 0, inf, count, trace, trace)
-        rule = Rule("abs", tol, jnp.full_like(count, self.newton.inner_max_iter))
-        start = jax.tree.map(jnp.zeros_like, g)
-        s, log = gmres.cycle(space, push, start, g, log, rule)
-        return s, log.products
+        gmres = AugmentedGMRES(max_iter=most, restart=most, others=state.others, given=state.given)
+        g = space.sub(fz, z)
+        # from y = z, so that GMRES knows how large z + s is, which the relative residual needs
+        y, log = gmres.cycle(space, push, z, g, log, rule)
+        left = divide(jnp.min(log.abs_trace, -1), size, size > 0)
+        # I - J is singular where no product helped: then a fixed point step, to get away
+        s = space.where(left < 1, space.sub(y, z), g)
+        return s, jnp.minimum(left, 1), log.products
