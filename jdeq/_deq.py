@@ -1,5 +1,6 @@
 """`deq`, the entry point."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -12,7 +13,9 @@ from ._info import SolverInfo
 from ._problem import Problem
 from ._report import warn_of_failures
 from ._space import PyTree
+from ._trace import check_like
 from .gradients.base import Backward
+from .gradients.ift import IFT
 from .gradients.registry import resolve_backward
 from .solvers.base import Solver, check_int
 from .solvers.registry import resolve_solver
@@ -28,6 +31,7 @@ def deq(
     n_states: int = 1,
     indexing: Sequence[int] | None = None,
     max_iter: int | Array | None = None,
+    adjoint0: PyTree | None = None,
     on_failure: Literal["ignore", "warn"] = "ignore",
     **solver_options: Any,
 ) -> tuple[PyTree, SolverInfo]:
@@ -57,6 +61,10 @@ def deq(
         max_iter: an int is an option of a solver given by name. An integer *array*, traced or
             not, stops any solver there at run time (at most at its own `max_iter`), so a random
             number of iterations does not recompile.
+        adjoint0: warm start of the backward solve (`backward="ift"`): the adjoint of a similar
+            solve, a state like `z0`. It has no influence on `z*`, and the gradient with respect to
+            it is, by definition, the adjoint `y = v + J^T y` that was found: differentiate by it
+            to get the next start.
         on_failure: `"warn"` prints a line when samples did not converge, also under `jit`.
         **solver_options: options of a solver given by name: `tol=1e-4`, `stop_mode="abs"`, ...
 
@@ -98,6 +106,11 @@ def deq(
         indexing=schedule(forward.max_iter, n_states, indexing),
         warn=on_failure == "warn",
     )
+    if adjoint0 is not None:
+        if not isinstance(differentiate, IFT):
+            raise ValueError(f"adjoint0 is for backward='ift', not for {differentiate!r}")
+        adjoint0 = check_like(problem.z0, adjoint0, "adjoint0")
+        problem = dataclasses.replace(problem, adjoint0=adjoint0)
     solution = differentiate(problem)
     sampled = n_states > 1 or indexing is not None or solution.states
     states = (*solution.states, solution.z) if sampled else ()

@@ -31,6 +31,7 @@ class Problem:
         indexing: iterations at which states are sampled.
         warn: print a line where a solve, forward or backward, does not converge.
         keep_memory: hand out the solver's own last state with the solution.
+        adjoint0: where the backward solve starts; a state, or None.
     """
 
     pure: Pure
@@ -42,6 +43,7 @@ class Problem:
     indexing: tuple[int, ...] = ()
     warn: bool = False
     keep_memory: bool = False
+    adjoint0: PyTree = None
 
     @classmethod
     def build(

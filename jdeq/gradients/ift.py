@@ -89,10 +89,12 @@ class IFT(Backward):
 
     def __call__(self, problem: Problem) -> Solution:
         if self.forward_mode:
+            if problem.adjoint0 is not None:
+                raise ValueError("adjoint0 does not go with forward_mode=True")
             solution = self._solve_in_both_modes(problem)
         else:
             solution = solve_implicitly(
-                problem, lambda pull, v, _: self.solve_adjoint(pull, v, problem, self)
+                problem, lambda pull, v, _, y0: self.solve_adjoint(pull, v, problem, self, start=y0)
             )
         states = tuple(self.phantom.steps_from(problem, z) for z in solution.states)
         return solution._replace(states=states)
@@ -127,6 +129,7 @@ class IFT(Backward):
         v: PyTree,
         problem: Problem,
         differentiate: Callable[[Problem], Solution],
+        start: PyTree | None = None,
     ) -> PyTree:
         """`y = v + apply(y)`, reported as the backward solve of `problem`."""
         y, adjoint, solution = solve_linear(
@@ -135,6 +138,7 @@ class IFT(Backward):
             solver=self.backward_solver,
             batch_dims=problem.space.batch_dims,
             differentiate=differentiate,
+            start=start,
         )
         if self.callback is not None:
             jax.debug.callback(self.callback, adjoint.info(solution))

@@ -74,7 +74,7 @@ class SHINE(Backward):
         problem = dataclasses.replace(problem, solver=solver, keep_memory=True)
         space = problem.space
 
-        def adjoint(pull: Apply, v: PyTree, solution: Solution) -> PyTree:
+        def adjoint(pull: Apply, v: PyTree, solution: Solution, _: None) -> PyTree:
             y = self._guarded(space, solver, v, solution)
             if not self.refine:
                 return y
