@@ -20,6 +20,13 @@ class JFB(Backward):
     below 90 degrees if `|J| < 1`; the larger the spectral radius, the cruder it is.
 
     Source: Fung et al., *JFB: Jacobian-Free Backpropagation for Implicit Networks* (2022).
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jdeq
+        >>> def root(a):  # z = a z + 1, dz/da = z / (1 - a), of which z is taken
+        ...     return jdeq.deq(lambda z: a * z + 1, jnp.zeros((1, 1)), backward="jfb")[0].sum()
+        >>> print(f"{jax.grad(root)(0.5):.3f}")
+        2.000
     """
 
     def __call__(self, problem: Problem) -> Solution:

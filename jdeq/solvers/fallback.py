@@ -19,6 +19,9 @@ class Fallback(Solver):
     `nfe` counts what each sample would have taken alone; a stage whose samples have all converged
     evaluates nothing.
 
+    Costs what its stages cost, and holds the history of one of them at a time. For `f` on which a
+    cheap solver does most of the samples, and a robust one the rest.
+
     Args:
         solvers: names or solver objects.
         max_iter: iterations of all stages together, shared equally by the stages given by name;
@@ -28,6 +31,8 @@ class Fallback(Solver):
     Raises:
         ValueError: no solvers, an unknown name, stages that disagree on `tol` or `stop_mode`, or
             a `max_iter` that the objects use up.
+
+    Source: the usual practice of composing nonlinear solvers; Brune et al., SIAM Review 57 (2015).
 
     Example:
         >>> import jax.numpy as jnp, jdeq

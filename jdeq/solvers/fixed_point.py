@@ -20,6 +20,8 @@ class FixedPointIter(IterativeSolver):
         tau: damping, in (0, 2]; 1 is the plain iteration. Small enough a `tau` tames eigenvalues
             of real part below 1, however large.
 
+    Source: S. Banach, Fund. Math. 3 (1922); damped: M. A. Krasnosel'skii (1955).
+
     Example:
         >>> import jax.numpy as jnp, jdeq
         >>> z, info = jdeq.deq(jnp.cos, jnp.zeros(()), batch_dims=0, solver="fixed_point_iter")
