@@ -141,9 +141,8 @@ def iterate(
         state = solver.freeze(space, moving, state, c.solver)
         return _Carry(c.k + 1, space.where(moving, z_next, z), state, best)
 
-    start = _Carry(
-        jnp.zeros((), jnp.int32), z0, solver.init(space, z0), _start(space, z0, solver, indexing)
-    )
+    best = unmeasured(space, z0, length=solver.max_iter + 1, n_states=len(indexing))
+    start = _Carry(jnp.zeros((), jnp.int32), z0, solver.init(space, z0), best)
     if loop == "while":
         end = lax.while_loop(lambda c: jnp.any(running(c)), one_pass, start)
     else:
@@ -155,13 +154,14 @@ def iterate(
     )
 
 
-def _start(
-    space: Space, z0: PyTree, solver: "IterativeSolver", indexing: tuple[int, ...]
-) -> Solution:
-    """Nothing measured yet; buffers derive from `z0`, so that sharding and vma follow it."""
+def unmeasured(space: Space, z0: PyTree, *, length: int, n_states: int) -> Solution:
+    """Before the first evaluation, with traces of this length.
+
+    All entries derive from `z0`, so that sharding and vma follow it.
+    """
     zero = jnp.zeros_like(space.dot(z0, z0))
     inf, count = zero + jnp.inf, zero.astype(jnp.int32)
-    trace = jnp.broadcast_to(jnp.nan * inf[..., None], (*inf.shape, solver.max_iter + 1))
+    trace = jnp.broadcast_to(jnp.nan * inf[..., None], (*inf.shape, length))
     return Solution(
         z=z0,
         abs_residual=inf,
@@ -171,5 +171,5 @@ def _start(
         status=count + Status.MAX_ITER,
         abs_trace=trace,
         rel_trace=trace,
-        states=(z0,) * len(indexing),
+        states=(z0,) * n_states,
     )

@@ -11,7 +11,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from .._info import Status
-from .._loop import REL_EPS, Solution, measure
+from .._loop import REL_EPS, Solution, measure, unmeasured
 from .._space import PyTree, Space
 from .base import Solver
 
@@ -157,7 +157,18 @@ class AffineSolver(Solver):
             y, log = self.cycle(space, apply, c.y, space.sub(fy, c.y), log, rule)
             return _Carry(space.where(moving, y, c.y), moving, log, best)
 
-        start = _start(space, z0, self.max_iter, len(indexing))
+        best = unmeasured(space, z0, length=self.max_iter, n_states=len(indexing))
+        all_of_them = best.evals == 0
+        log = Log(
+            products=best.evals,
+            active=all_of_them,
+            finite=all_of_them,
+            record=best.abs_residual,
+            steps=best.steps,
+            abs_trace=best.abs_trace,
+            rel_trace=best.rel_trace,
+        )
+        start = _Carry(z0, all_of_them, log, best)
         end = lax.while_loop(lambda c: jnp.any(c.pending), one_cycle, start)
         return end.best._replace(
             evals=end.best.evals + end.log.products + 1,
@@ -203,26 +214,6 @@ def _judge(
         rel_trace=_write(log.rel_trace, log.steps - 1, residual.rel, known),
     )
     return best, log, now
-
-
-def _start(space: Space, z0: PyTree, max_iter: int, n_states: int) -> _Carry:
-    """Nothing measured yet; buffers derive from `z0`, so that sharding and vma follow it."""
-    zero = jnp.zeros_like(space.dot(z0, z0))
-    inf, count, yes = zero + jnp.inf, zero.astype(jnp.int32), zero == 0
-    trace = jnp.broadcast_to(jnp.nan * inf[..., None], (*inf.shape, max_iter))
-    log = Log(count, yes, yes, inf, count, trace, trace)
-    best = Solution(
-        z=z0,
-        abs_residual=inf,
-        rel_residual=inf,
-        steps=count,
-        evals=count,
-        status=count + Status.MAX_ITER,
-        abs_trace=trace,
-        rel_trace=trace,
-        states=(z0,) * n_states,
-    )
-    return _Carry(z0, yes, log, best)
 
 
 def _write(trace: Array, column: Array, value: Array, mask: Array) -> Array:
