@@ -81,22 +81,22 @@ def trace(f: Callable[[PyTree], PyTree], z0: PyTree) -> tuple[Pure, list[Any], P
     return pure, list(traced.consts), z0
 
 
-def check_like(z0: PyTree, other: PyTree, name: str) -> PyTree:
-    """`other` with array leaves, after a check that it has the structure and shapes of `z0`.
+def check_like(z: PyTree, other: PyTree, name: str) -> PyTree:
+    """`other` with array leaves, after a check that it has the structure and shapes of `z`.
 
     Raises:
         TypeError: it does not; the message names the leaf.
     """
-    want, got = jax.tree.structure(z0), jax.tree.structure(other)
+    want, got = jax.tree.structure(z), jax.tree.structure(other)
     if want != got:
-        raise TypeError(f"{name} must have the structure of z0, {want}, but has {got}")
+        raise TypeError(f"{name} must have the structure of the state, {want}, but has {got}")
     other = jax.tree.map(jnp.asarray, other)
-    pairs = zip(jax.tree_util.tree_leaves_with_path(z0), jax.tree.leaves(other), strict=True)
+    pairs = zip(jax.tree_util.tree_leaves_with_path(z), jax.tree.leaves(other), strict=True)
     for (path, a), b in pairs:
         if (a.shape, a.dtype) != (b.shape, b.dtype):
             raise TypeError(
-                f"{name}{jax.tree_util.keystr(path)} must be {a.dtype}{list(a.shape)} as in z0, "
-                f"not {b.dtype}{list(b.shape)}"
+                f"{name}{jax.tree_util.keystr(path)} must be {a.dtype}{list(a.shape)} as in the "
+                f"state, not {b.dtype}{list(b.shape)}"
             )
     return other
 

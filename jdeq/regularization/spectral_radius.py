@@ -8,7 +8,7 @@ from jax import Array, lax
 
 from .._space import PyTree, Space
 from .._spectrum import power_iteration, random_like
-from .._trace import check_state, trace
+from .._trace import check_like, check_state, trace
 from ..solvers.base import check_int
 
 
@@ -64,10 +64,7 @@ def spectral_radius(
         raise ValueError(f"method must be 'growth' or 'rayleigh', got {method!r}")
     pure, consts, z = trace(f, check_state(z, batch_dims))
     if v0 is not None:
-        start = check_state(v0, batch_dims)
-        shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (start, z)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"v0 must be like z, {shapes[1]}, got {shapes[0]}")
+        start = check_like(z, v0, "v0")
     elif key is not None:
         start = random_like(key, z)
     else:
