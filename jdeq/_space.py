@@ -104,18 +104,22 @@ class Space:
 
     def combine(self, history: PyTree, weights: Array) -> PyTree:
         """sum_j weights_j h_j, with `weights` of shape `(*batch, size)`."""
+        total = self.accumulate(history, weights)
+        return jax.tree.map(lambda a, h: a.astype(h.dtype), total, history)
+
+    def accumulate(self, history: PyTree, weights: Array) -> PyTree:
+        """As `combine`, in float32 or better."""
         n = self.batch_dims
         axes = tuple(range(n))
 
         def leaf(h: Array) -> Array:
             wide = accumulator(h)
-            out = lax.dot_general(
+            return lax.dot_general(
                 weights.astype(wide),
                 h.astype(wide),
                 (((n,), (n,)), (axes, axes)),
                 precision=lax.Precision.HIGHEST,
             )
-            return out.astype(h.dtype)
 
         return jax.tree.map(leaf, history)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._space import PyTree, Space
+from .history import History
 from .small import matvec, vecmat, write_column, write_row
 
 
@@ -26,8 +27,8 @@ class BadInverse(NamedTuple):
     the inverse of T, grown by a column per step; `z`, `g`: the last iterate that was accepted.
     """
 
-    changes: PyTree
-    moves: PyTree
+    changes: History
+    moves: History
     solve: Array
     z: PyTree
     g: PyTree
@@ -35,7 +36,7 @@ class BadInverse(NamedTuple):
     @classmethod
     def empty(cls, space: Space, z0: PyTree, size: int) -> "BadInverse":
         zero = jnp.zeros_like(space.dot(z0, z0))
-        history, zeros = space.history(z0, size), jax.tree.map(jnp.zeros_like, z0)
+        history, zeros = History.empty(space, z0, size), jax.tree.map(jnp.zeros_like, z0)
         matrix = jnp.broadcast_to(zero[..., None, None], (*zero.shape, size, size))
         return cls(history, history, matrix, zeros, zeros)
 
@@ -54,10 +55,11 @@ class BadInverse(NamedTuple):
         y, s = space.sub(g, self.g), space.sub(z, self.z)
         first = jnp.broadcast_to(k == 0, space.batch_shape(z))
         y, s = (space.where(first, jax.tree.map(jnp.zeros_like, x), x) for x in (y, s))
-        changes = space.write(self.changes, slot, y)
-        moves = space.write(self.moves, slot, space.add(s, y))
+        changes = self.changes.write(space, slot, y)
+        moves = self.moves.write(space, slot, space.add(s, y))
+        filled = jnp.minimum(k, size)
 
-        products = space.dots(changes, y)
+        products = changes.dots(space, y, filled)
         square = jnp.sum(jnp.where(index == slot, products, 0), -1, keepdims=True)
         inverse = jnp.where(square > 0, 1 / jnp.where(square > 0, square, 1), 0)
         column = -matvec(self.solve, jnp.where(index == slot, 0, products)) * inverse
@@ -65,8 +67,8 @@ class BadInverse(NamedTuple):
         solve = write_row(self.solve, slot, jnp.zeros_like(column))  # what it was is dropped
         solve = write_column(solve, slot, column)
 
-        c = matvec(solve, space.dots(changes, g))
-        d = space.sub(g, space.combine(moves, c))
+        c = matvec(solve, changes.dots(space, g, filled))
+        d = space.sub(g, moves.combine(space, c, filled))
         return d, BadInverse(changes, moves, solve, z, g)
 
     def keep(self, moving: Array, old: Any) -> "BadInverse":
@@ -75,8 +77,9 @@ class BadInverse(NamedTuple):
 
     def transposed(self, space: Space, steps: Array, v: PyTree) -> PyTree:
         """`-B^T v` at iterate `steps` (*batch,), if all pairs up to it are there."""
-        q = space.dots(self.moves, v)
+        filled = jnp.max(steps, initial=0)
+        q = self.moves.dots(space, v, filled)
         index = lax.broadcasted_iota(steps.dtype, q.shape, q.ndim - 1)
         kept = index < steps[..., None]
         e = jnp.where(kept, vecmat(jnp.where(kept, q, 0), self.solve), 0)
-        return space.add(v, space.combine(self.changes, e), -1)
+        return space.add(v, self.changes.combine(space, e, filled), -1)

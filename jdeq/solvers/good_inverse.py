@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._space import PyTree, Space
+from .history import History
 from .small import matvec, shift, unshift, vecmat, write_column, write_row
 
 
@@ -25,7 +26,7 @@ class GoodInverse(NamedTuple):
     up the approximation starts afresh from `-I`.
     """
 
-    directions: PyTree
+    directions: History
     mu: Array
     gram: Array
     chain: Array
@@ -36,7 +37,7 @@ class GoodInverse(NamedTuple):
         zero = jnp.zeros_like(space.dot(z0, z0))
         row = jnp.broadcast_to(zero[..., None], (*zero.shape, size))
         matrix = jnp.broadcast_to(zero[..., None, None], (*zero.shape, size, size))
-        history = space.history(z0, size)
+        history = History.empty(space, z0, size)
         return cls(history, row, matrix, matrix, jnp.zeros_like(zero, jnp.int32))
 
     def direction(
@@ -55,12 +56,14 @@ class GoodInverse(NamedTuple):
         start = jnp.where(slot == 0, 0, self.start)
         index = lax.broadcasted_iota(k.dtype, self.mu.shape, self.mu.ndim - 1)
         last = index == (k - 1) % size
+        filled = slot
         if again is not None:
+            filled = jnp.where(slot == 0, size, slot)  # the last direction is at the end then
             length, g = jnp.where(again, 0, length), space.scale(g, jnp.where(again, 0, 1))
         mu = jnp.where(last, 1 - length[..., None], self.mu)
         kept = (index < slot) & (index >= start[..., None])
 
-        p = jnp.where(kept, space.dots(self.directions, g), 0)
+        p = jnp.where(kept, self.directions.dots(space, g, filled), 0)
         c = jnp.where(kept, matvec(self.chain, p), 0)
         w = jnp.where(kept, shift(c) - mu * c, 0)
         # the last factor holds the unknown d itself: d (1 - c_last) = g + sum_j w_j d_j
@@ -71,7 +74,7 @@ class GoodInverse(NamedTuple):
         w = jnp.where(sound[..., None], w, 0)
         if again is not None:  # g and w are 0
             w = jnp.where(again[..., None], last.astype(w.dtype), w)
-        d = space.scale(space.add(g, space.combine(self.directions, w)), inverse)
+        d = space.scale(space.add(g, self.directions.combine(space, w, filled)), inverse)
         start = jnp.where(sound, start, slot)  # a singular update: begin again with d = g
 
         square = space.dot(d, d)
@@ -82,7 +85,7 @@ class GoodInverse(NamedTuple):
         link = jnp.where(index == slot, 1, vecmat(link, self.chain))
         link = link * jnp.where(square > 0, 1 / jnp.where(square > 0, square, 1), 0)[..., None]
         return d, GoodInverse(
-            space.write(self.directions, slot, d),
+            self.directions.write(space, slot, d),
             mu,
             write_row(write_column(self.gram, slot, row), slot, row),
             write_row(self.chain, slot, link),
@@ -98,9 +101,10 @@ class GoodInverse(NamedTuple):
 
         The transposed factors, the latest first, give v + D e with e = C^T r, C the `chain`.
         """
-        q = space.dots(self.directions, v)
+        filled = jnp.max(steps, initial=0) + 1  # slot `steps` too: it has the next direction
+        q = self.directions.dots(space, v, filled)
         index = lax.broadcasted_iota(steps.dtype, q.shape, q.ndim - 1)
         kept = (index < steps[..., None]) & (index >= self.start[..., None])
         r = jnp.where(kept, unshift(q) - self.mu * q, 0)
         e = jnp.where(kept, vecmat(r, self.chain), 0)
-        return space.add(v, space.combine(self.directions, e))
+        return space.add(v, self.directions.combine(space, e, filled))

@@ -1,0 +1,93 @@
+"""A long history of vectors, read only as far as it is filled."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from .._space import PyTree, Space
+
+CHUNK = 16  # vectors
+
+
+class History(NamedTuple):
+    """`size` vectors in chunks of up to 16, each a history of `Space`.
+
+    On a CPU, chunks in which nothing is stored yet are neither read nor written: a solve that
+    takes ten iterations costs as much with room for a hundred. On other devices a branch costs more
+    than what it saves there.
+    """
+
+    chunks: tuple[PyTree, ...]
+
+    @classmethod
+    def empty(cls, space: Space, x: PyTree, size: int) -> "History":
+        """`size` zero vectors like `x`."""
+        sizes = [min(CHUNK, size - start) for start in range(0, size, CHUNK)]
+        return cls(tuple(space.history(x, n) for n in sizes))
+
+    def write(self, space: Space, slot: Array, x: PyTree) -> "History":
+        """The history with `x` in `slot`, the same one for all samples."""
+
+        def chunk(start: int, stop: int, history: PyTree) -> PyTree:
+            inside = (slot >= start) & (slot < stop)
+            here = lambda history, x: space.write(history, slot - start, x)
+            return lax.cond(inside, here, lambda history, _: history, history, x)
+
+        if len(self.chunks) == 1:
+            return History((space.write(self.chunks[0], slot, x),))
+        return History(tuple(chunk(*bounded) for bounded in self._bounded(space)))
+
+    def dots(self, space: Space, x: PyTree, filled: Array) -> Array:
+        """<h_j, x> of the vectors, `(*batch, size)`; anything from slot `filled` on."""
+
+        def nothing(history: PyTree, x: PyTree) -> Array:
+            zero = jnp.zeros_like(space.dot(x, x))[..., None]
+            return jnp.broadcast_to(zero, (*zero.shape[:-1], _size(space, history)))
+
+        return jnp.concatenate(
+            [
+                _where_filled(filled > start, space.dots, nothing, chunk, x)
+                for start, _, chunk in self._bounded(space)
+            ],
+            -1,
+        )
+
+    def combine(self, space: Space, weights: Array, filled: Array) -> PyTree:
+        """sum_j weights_j h_j; the weights from slot `filled` on must be 0."""
+        (_, stop, first), *others = self._bounded(space)
+        total = space.accumulate(first, weights[..., :stop])
+
+        def more(total: PyTree, history: PyTree, weights: Array) -> PyTree:
+            return jax.tree.map(jnp.add, total, space.accumulate(history, weights))
+
+        for start, stop, chunk in others:
+            part = weights[..., start:stop]
+            skip = lambda total, *_: total
+            total = _where_filled(filled > start, more, skip, total, chunk, part)
+        return jax.tree.map(lambda a, h: a.astype(h.dtype), total, first)
+
+    def _bounded(self, space: Space) -> list[tuple[int, int, PyTree]]:
+        """First slot, the slot after the last, and the chunk."""
+        out, start = [], 0
+        for chunk in self.chunks:
+            stop = start + _size(space, chunk)
+            out.append((start, stop, chunk))
+            start = stop
+        return out
+
+
+def _where_filled(
+    filled: Array, compute: Callable[..., Any], skip: Callable[..., Any], *args: Any
+) -> Any:
+    return lax.platform_dependent(
+        *args,
+        cpu=lambda *args: lax.cond(filled, compute, skip, *args),
+        default=compute,
+    )
+
+
+def _size(space: Space, history: PyTree) -> int:
+    return jax.tree.leaves(history)[0].shape[space.batch_dims]
