@@ -4,6 +4,7 @@ Prints Markdown, a table for each family of methods.
 """
 
 import argparse
+import ast
 import datetime
 import functools
 import importlib
@@ -70,7 +71,10 @@ def by_jdeq(settings: str, problem: Problem) -> str:
 def parsed(option: str) -> tuple[str, Any]:
     """`m=5` as a name and a value; a bare name is a flag."""
     name, _, value = option.partition("=")
-    return name, int(value) if value.isdigit() else value or True
+    try:
+        return name, ast.literal_eval(value or "True")
+    except ValueError:
+        return name, value
 
 
 def by_scipy(name: str, problem: Problem) -> str:
@@ -137,9 +141,9 @@ def by_optimistix(name: str, problem: Problem) -> str:
 
 JDEQ = {
     "fixed point": ("fixed_point_iter",),
-    "Anderson": ("anderson", "anderson, kind=1", "anderson, m=20"),
+    "Anderson": ("anderson", "anderson, tau=0.7", "anderson, kind=1", "anderson, m=20"),
     "Broyden": ("broyden", "broyden, update=bad", "broyden, line_search"),
-    "Newton-Krylov": ("newton",),
+    "Newton-Krylov": ("newton", "newton, forcing=1e-6"),
     "affine maps only": ("gmres", "bicgstab", "cg", "neumann"),
     "fallback": ("fallback",),
 }
