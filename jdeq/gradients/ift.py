@@ -94,8 +94,7 @@ class IFT(Backward):
             solution = solve_implicitly(
                 problem, lambda pull, v, _: self.solve_adjoint(pull, v, problem, self)
             )
-        states = tuple(self.phantom.steps_from(problem, z) for z in solution.states)
-        return solution._replace(states=states)
+        return solution._replace(states=self.phantom.states_from(problem, solution.states))
 
     def _solve_in_both_modes(self, problem: Problem) -> Solution:
         @jax.custom_jvp
