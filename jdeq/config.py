@@ -32,6 +32,7 @@ class DEQConfig:
     `jac_loss_freq` 1, and `b_stop_mode` "rel"; not there are `hook_ift` (memory is that of one call
     of `f` anyway), `jac_incremental` (give `jac_loss` a `jdeq.incremental_weight`), `sradius_mode`
     (call `jdeq.spectral_radius`) and `no_stat` (`f_solver="simple_fixed_point_iter"`).
+    `solver_kwargs` are `f_options`, Broyden's `l_thres` is `memory`.
 
     Raises:
         ValueError, TypeError: a value out of range, an unknown name, options that exclude each
@@ -76,18 +77,6 @@ class DEQConfig:
     sup_loc: tuple[int, ...] = option(
         (), GRADIENT, "return the states after these phantom steps", metavar="STEP"
     )
-    n_states: int = option(
-        1, CORRECTION, "states of the solve to return, evenly spread", low=1, alias="n_losses"
-    )
-    indexing: tuple[int, ...] = option(
-        (), CORRECTION, "iterations whose states to return instead", metavar="ITERATION"
-    )
-    core: Literal["indexing", "sliced"] = option(
-        "indexing", CORRECTION, "states of one solve, or of one after the other from there on"
-    )
-    gamma: float = option(0.8, CORRECTION, "weight of a state's loss, per state before the last")
-    jac_loss_weight: float = option(0.0, PENALTY, "weight of the Jacobian penalty")
-    jac_loss_freq: float = option(1.0, PENALTY, "probability, per step, of applying it")
     norm_type: str = option("none", NORM, "normalisation of the cell's kernels")
     norm_no_scale: bool = option(False, NORM, "do not learn the scale of a kernel")
     norm_target_norm: float = option(
@@ -98,6 +87,18 @@ class DEQConfig:
     sn_n_power_iters: int = option(
         1, NORM, "power iterations of spectral_norm per call in training", low=1
     )
+    jac_loss_weight: float = option(0.0, PENALTY, "weight of the Jacobian penalty")
+    jac_loss_freq: float = option(1.0, PENALTY, "probability, per step, of applying it")
+    n_states: int = option(
+        1, CORRECTION, "states of the solve to return, evenly spread", low=1, alias="n_losses"
+    )
+    indexing: tuple[int, ...] = option(
+        (), CORRECTION, "iterations whose states to return instead", metavar="ITERATION"
+    )
+    core: Literal["indexing", "sliced"] = option(
+        "indexing", CORRECTION, "states of one solve, or of one after the other from there on"
+    )
+    gamma: float = option(0.8, CORRECTION, "weight of a state's loss, per state before the last")
 
     def __post_init__(self) -> None:
         for name in ("f_options", "b_options"):
