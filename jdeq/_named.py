@@ -44,7 +44,7 @@ class Registry(Generic[T]):
             )
         if spec not in self.entries:
             raise ValueError(
-                f"unknown {self.kind} {spec!r}{_suggest(spec, self.entries)}: "
+                f"unknown {self.kind} {spec!r}{suggest(spec, self.entries)}: "
                 f"use one of {', '.join(map(repr, self.entries))}, or an object"
             )
         factory = self.entries[spec]
@@ -53,7 +53,7 @@ class Registry(Generic[T]):
             if option not in accepted:
                 raise TypeError(
                     f"{self.kind} {spec!r} has no option {option!r}"
-                    f"{_suggest(option, accepted)}: it takes {', '.join(accepted)}"
+                    f"{suggest(option, accepted)}: it takes {', '.join(accepted)}"
                 )
         made = factory(**options)
         if not isinstance(made, self.base):
@@ -63,6 +63,7 @@ class Registry(Generic[T]):
         return made
 
 
-def _suggest(word: str, known: Iterable[str]) -> str:
+def suggest(word: str, known: Iterable[str]) -> str:
+    """A question to end a message with, when one of the `known` words is close to this one."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -5,19 +5,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from flax import nnx
-
 from ._deq import schedule
+from ._named import suggest
+from ._options import check, choices, configured_solver, option, parse_pairs
 from .gradients import IFT, Backward, PhantomGrad
-from .nn.kernel_norm import KernelNorm
-from .nn.norms import NORMS, make_norm
+from .gradients.registry import resolve_backward
+from .nn.norms import configured_norm
 from .solvers import Solver
 from .solvers.base import check_tau
-from .solvers.registry import SOLVERS, resolve_solver
 
-
-def _option(default: Any, group: str, text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"group": group, "help": text})
+FORWARD, BACKWARD, GRADIENT = "forward solver", "backward solver, for --ift", "gradient"
+CORRECTION, PENALTY = "fixed point correction", "Jacobian regularisation"
+NORM = "normalisation"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,90 +26,154 @@ class DEQConfig:
     `DEQConfig(ift=True, f_solver="anderson", b_solver="broyden")` is the paper's
     `--ift --f_solver anderson --b_solver broyden`; `DEQConfig(grad=5, tau=0.6)` is
     `--grad 5 --tau 0.6`, and `f_max_iter=0, grad=12` backpropagates through 12 steps.
+    `python -m zoo train mdeq --help` describes each option.
+
+    Coming from TorchDEQ: `core` is "indexing" unless you say "sliced", `norm_type` "none",
+    `jac_loss_freq` 1, and `b_stop_mode` "rel"; not there are `hook_ift` (memory is that of one call
+    of `f` anyway), `jac_incremental` (give `jac_loss` a `jdeq.incremental_weight`), `sradius_mode`
+    (call `jdeq.spectral_radius`) and `no_stat` (`f_solver="simple_fixed_point_iter"`).
+    `solver_kwargs` are `f_options`, Broyden's `l_thres` is `memory`.
 
     Raises:
-        ValueError, TypeError: a value out of range or an unknown name; the message names the
-            option.
+        ValueError, TypeError: a value out of range, an unknown name, options that exclude each
+            other; the message names the option.
 
     Example:
         >>> import jdeq
         >>> jdeq.DEQConfig(f_solver="broyden", f_max_iter=22, grad=5, tau=0.5).backward().tau
         0.5
+        >>> jdeq.DEQConfig(f_solver="anderson", f_options="m=3,lam=1e-4").solver().m
+        3
     """
 
-    f_solver: str = _option("fixed_point_iter", "forward", "forward solver")
-    f_max_iter: int = _option(40, "forward", "most forward iterations; 0: none, unroll from z0")
-    f_tol: float = _option(1e-3, "forward", "residual below which a sample is converged")
-    f_stop_mode: Literal["abs", "rel"] = _option("abs", "forward", "residual that f_tol is for")
-    eval_factor: float = _option(1.0, "forward", "times f_max_iter iterations in evaluation")
-    eval_f_max_iter: int = _option(0, "forward", "iterations in evaluation; 0: by eval_factor")
-    ift: bool = _option(False, "backward", "implicit gradient instead of a phantom gradient")
-    b_solver: str = _option("fixed_point_iter", "backward", "solver of the implicit gradient")
-    b_max_iter: int = _option(40, "backward", "most iterations of it")
-    b_tol: float = _option(1e-6, "backward", "its tolerance, relative to the cotangent")
-    b_stop_mode: Literal["abs", "rel"] = _option("rel", "backward", "residual that b_tol is for")
-    grad: int = _option(1, "backward", "steps of the phantom gradient")
-    tau: float = _option(1.0, "backward", "damping of the phantom gradient's steps")
-    n_states: int = _option(1, "states", "states of the solve to return, evenly spread")
-    indexing: tuple[int, ...] = _option((), "states", "iterations whose states to return instead")
-    gamma: float = _option(0.8, "states", "weight of a state's loss, per state before the last")
-    jac_loss_weight: float = _option(0.0, "penalty", "weight of the Jacobian penalty")
-    jac_loss_freq: float = _option(1.0, "penalty", "probability, per step, of applying it")
-    norm_type: str = _option("none", "normalisation", "normalisation of the cell's kernels")
-    norm_no_scale: bool = _option(False, "normalisation", "do not learn the scale of a kernel")
-    norm_target_norm: float = _option(
-        1.0, "normalisation", "norm of a kernel; weight_norm: only with norm_no_scale"
+    f_solver: str = option("fixed_point_iter", FORWARD, "forward solver")
+    f_max_iter: int = option(40, FORWARD, "most forward iterations; 0: none, unroll from z0", low=0)
+    f_tol: float = option(1e-3, FORWARD, "residual below which a sample is converged", low=0)
+    f_stop_mode: Literal["abs", "rel"] = option("abs", FORWARD, "residual that f_tol is for")
+    f_options: Any = option((), FORWARD, "more options of the forward solver, such as m=5,lam=1e-4")
+    eval_factor: float = option(1.0, FORWARD, "times f_max_iter iterations in evaluation", low=0)
+    eval_f_max_iter: int = option(0, FORWARD, "iterations in evaluation; 0: by eval_factor", low=0)
+    b_solver: str = option("fixed_point_iter", BACKWARD, "solver of the implicit gradient")
+    b_max_iter: int = option(40, BACKWARD, "most iterations of it", low=0)
+    b_tol: float = option(1e-6, BACKWARD, "its tolerance, relative to the cotangent", low=0)
+    b_stop_mode: Literal["abs", "rel"] = option("rel", BACKWARD, "residual that b_tol is for")
+    b_options: Any = option(
+        (), BACKWARD, "more options of the backward solver, such as m=5,lam=1e-4"
     )
-    norm_clip: bool = _option(False, "normalisation", "bound the normalising factor")
-    norm_clip_value: float = _option(1.0, "normalisation", "bound of the normalising factor")
-    sn_n_power_iters: int = _option(
-        1, "normalisation", "power iterations of spectral_norm per call in training"
+    ift: bool = option(False, GRADIENT, "implicit gradient instead of a phantom gradient")
+    grad_type: str = option("auto", GRADIENT, "gradient by name; auto: ift or phantom, by --ift")
+    grad: int | tuple[int, ...] = option(
+        1,
+        GRADIENT,
+        "steps of the phantom gradient; of each state, if there are several (with --ift, of each "
+        "but the last)",
+        low=1,
+        nargs="+",
     )
+    tau: float = option(1.0, GRADIENT, "damping of the phantom gradient's steps, in (0, 2]")
+    sup_gap: int = option(
+        -1, GRADIENT, "return the states after every so many phantom steps; -1: none", low=-1
+    )
+    sup_loc: tuple[int, ...] = option(
+        (), GRADIENT, "return the states after these phantom steps", metavar="STEP"
+    )
+    norm_type: str = option("none", NORM, "normalisation of the cell's kernels")
+    norm_no_scale: bool = option(False, NORM, "do not learn the scale of a kernel")
+    norm_target_norm: float = option(
+        1.0, NORM, "norm of a kernel; weight_norm: only with norm_no_scale", low=0
+    )
+    norm_clip: bool = option(False, NORM, "bound the normalising factor")
+    norm_clip_value: float = option(1.0, NORM, "bound of the normalising factor", low=0)
+    sn_n_power_iters: int = option(
+        1, NORM, "power iterations of spectral_norm per call in training", low=1
+    )
+    jac_loss_weight: float = option(0.0, PENALTY, "weight of the Jacobian penalty")
+    jac_loss_freq: float = option(1.0, PENALTY, "probability, per step, of applying it")
+    n_states: int = option(
+        1, CORRECTION, "states of the solve to return, evenly spread", low=1, alias="n_losses"
+    )
+    indexing: tuple[int, ...] = option(
+        (), CORRECTION, "iterations whose states to return instead", metavar="ITERATION"
+    )
+    core: Literal["indexing", "sliced"] = option(
+        "indexing", CORRECTION, "states of one solve, or of one after the other from there on"
+    )
+    gamma: float = option(0.8, CORRECTION, "weight of a state's loss, per state before the last")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "indexing", tuple(self.indexing))
-        for field in dataclasses.fields(self):
-            value, choices = getattr(self, field.name), _choices(field.name)
-            if choices is not None and value not in choices:
-                raise ValueError(
-                    f"{field.name} must be one of {', '.join(map(repr, choices))}; got {value!r}"
-                )
-        for name, low in _LOWEST.items():
+        for name in ("f_options", "b_options"):
+            object.__setattr__(self, name, parse_pairs(name, getattr(self, name)))
+        for name in ("indexing", "sup_loc", "grad"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be an int, got {value!r}")
-            if value < low:
-                raise ValueError(f"{name} must be >= {low}, got {value}")
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be > 0, got {getattr(self, name)!r}")
+            if isinstance(value, list | tuple):
+                value = value[0] if name == "grad" and len(value) == 1 else tuple(value)
+            object.__setattr__(self, name, value)
+        check(self, choices())
         check_tau(self.tau)
+        if not 0 <= self.gamma <= 1:
+            raise ValueError(f"gamma must be in [0, 1], got {self.gamma!r}")
         if not self.jac_loss_weight >= 0:
             raise ValueError(f"jac_loss_weight must be >= 0, got {self.jac_loss_weight!r}")
         if not 0 <= self.jac_loss_freq <= 1:
             raise ValueError(f"jac_loss_freq must be in [0, 1], got {self.jac_loss_freq!r}")
-        schedule(self.f_max_iter, self.n_states, self.indexing or None)
+        self._check_gradient()
+        for make in (self.solver, self._backward_solver, self.backward):
+            make()  # raises for what does not go together
 
-    def solver(self, *, train: bool = True) -> Solver:
-        """The forward solver, with the iterations for training or for evaluation."""
+    def _check_gradient(self) -> None:
+        if self.ift and self.grad_type not in ("auto", "ift"):
+            raise ValueError(f"ift and grad_type={self.grad_type!r} exclude each other")
+        if self._gradient != "phantom" and (self.sup_gap > 0 or self.sup_loc):
+            raise ValueError(
+                f"sup_gap and sup_loc sample the phantom gradient's steps, not {self._gradient}"
+            )
+        before = len(schedule(self.f_max_iter, self.n_states, self.indexing or None))
+        wanted = before + (self._gradient == "phantom")
+        if isinstance(self.grad, tuple) and len(self.grad) != wanted:
+            raise ValueError(f"grad must be one number, or {wanted} for these states: {self.grad}")
+
+    @property
+    def _gradient(self) -> str:
+        return ("ift" if self.ift else "phantom") if self.grad_type == "auto" else self.grad_type
+
+    def solver(self, *, train: bool = True, **options: Any) -> Solver:
+        """The forward solver, with the iterations for training or for evaluation.
+
+        Args:
+            train: which.
+            **options: of the solver, instead of the configured ones.
+
+        Raises:
+            TypeError, ValueError: the solver does not take an option.
+        """
         steps = self.f_max_iter
         if not train:
             steps = self.eval_f_max_iter or int(self.f_max_iter * self.eval_factor)
-        options = {"max_iter": steps, "tol": self.f_tol, "stop_mode": self.f_stop_mode}
-        return resolve_solver(self.f_solver, options)
+        named = {"max_iter": steps, "tol": self.f_tol, "stop_mode": self.f_stop_mode}
+        return configured_solver("f", self.f_solver, named, self.f_options, options)
 
-    def backward(self) -> Backward:
-        """`IFT` with the `b_` options if `ift`, else `PhantomGrad(grad, tau)`."""
-        phantom = PhantomGrad(steps=self.grad, tau=self.tau)
-        if not self.ift:
-            return phantom
-        return IFT(
-            solver=self.b_solver,
-            tol=self.b_tol,
-            max_iter=self.b_max_iter,
-            stop_mode=self.b_stop_mode,
-            phantom=phantom,
-        )
+    def backward(self, *, train: bool = True) -> Backward:
+        """The gradient of `z*`, and of the sampled states: `PhantomGrad(grad, tau)`, `IFT` with
+        the `b_` options, or what `grad_type` names. No states are sampled in evaluation.
+        """
+        if self._gradient == "phantom":
+            *before, last = self.grad if isinstance(self.grad, tuple) else (self.grad,)
+            return self._phantom(last, tuple(before), train)
+        if self._gradient != "ift":
+            return resolve_backward(self._gradient)
+        steps, before = (1, self.grad) if isinstance(self.grad, tuple) else (self.grad, ())
+        phantom = self._phantom(steps, before, train)
+        return IFT(solver=self._backward_solver(), phantom=phantom)
+
+    def _backward_solver(self) -> Solver:
+        named = {"max_iter": self.b_max_iter, "tol": self.b_tol, "stop_mode": self.b_stop_mode}
+        return configured_solver("b", self.b_solver, named, self.b_options, {})
+
+    def _phantom(self, steps: int, before: tuple[int, ...], train: bool) -> PhantomGrad:
+        if not train:
+            return PhantomGrad(steps=steps, tau=self.tau)
+        gap = self.sup_gap if self.sup_gap > 0 else None
+        return PhantomGrad(steps, self.tau, gap, self.sup_loc or None, before or None)
 
     def norm(self, cell: Any) -> Any:
         """`cell` with its kernels normalised as the `norm_` options say.
@@ -122,108 +185,61 @@ class DEQConfig:
                 that is set.
             ValueError: the cell has no kernel.
         """
-        if self.norm_type == "none" or isinstance(cell, KernelNorm):
-            return cell
-        if not isinstance(cell, nnx.Module):
-            raise TypeError(f"{self.norm_type} needs a cell that is an nnx.Module, got {cell!r}")
-        options = {
-            "learn_scale": not self.norm_no_scale,
-            "target_norm": self.norm_target_norm,
-            "clip": self.norm_clip_value if self.norm_clip else None,
-            "n_power_iterations": self.sn_n_power_iters,
-        }
-        required = {
-            option: f"{name}={getattr(self, name)!r}"
-            for option, name in _NORM_OPTIONS.items()
-            if getattr(self, name) != getattr(type(self), name)
-        }
-        return make_norm(self.norm_type, cell, options, required)
+        return configured_norm(self, cell)
 
     def to_dict(self) -> dict[str, Any]:
         """All options as plain values, for JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        return plain | {"f_options": dict(self.f_options), "b_options": dict(self.b_options)}
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> "DEQConfig":
         """The inverse of `to_dict`; an unknown option raises a `TypeError` that names it."""
-        known = {f.name for f in dataclasses.fields(cls)}
+        known = [f.name for f in dataclasses.fields(cls)]
         for name in options:
+            if name in _GONE:
+                raise TypeError(f"jdeq has no DEQ option {name!r}: {_GONE[name]}")
             if name not in known:
-                raise TypeError(f"unknown DEQ option {name!r}: use {', '.join(sorted(known))}")
+                raise TypeError(
+                    f"unknown DEQ option {name!r}{suggest(str(name), known)}: "
+                    f"use {', '.join(sorted(known))}"
+                )
         return cls(**options)
 
     @classmethod
     def from_args(cls, namespace: argparse.Namespace) -> "DEQConfig":
-        """Reads the options that `add_deq_args` put into a parser; others are left alone."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{k: v for k, v in vars(namespace).items() if k in known})
+        """Reads the options that `add_deq_args`, TorchDEQ's too, put into a parser.
+
+        Other attributes are the program's own and left alone, except that an option of TorchDEQ
+        that is set and has no counterpart here raises a `TypeError`.
+        """
+        given, known = vars(namespace), [f.name for f in dataclasses.fields(cls)]
+        return cls.from_dict({k: v for k, v in given.items() if k in known or (k in _GONE and v)})
+
+    @classmethod
+    def make(
+        cls,
+        config: "DEQConfig | argparse.Namespace | Mapping[str, Any] | None" = None,
+        **options: Any,
+    ) -> "DEQConfig":
+        """A configuration from any of these, which stays as it is, with some options changed.
+
+        Raises:
+            TypeError: an unknown option, or something else as `config`.
+        """
+        if isinstance(config, argparse.Namespace):
+            config = cls.from_args(config)
+        elif config is not None and not isinstance(config, DEQConfig | Mapping):
+            raise TypeError(
+                f"config must be a DEQConfig, a dict or an argparse.Namespace, got {config!r}"
+            )
+        base = vars(config) if isinstance(config, DEQConfig) else config or {}
+        return cls.from_dict({**base, **options})
 
 
-_CHOICES = {
-    "f_stop_mode": ("abs", "rel"),
-    "b_stop_mode": ("abs", "rel"),
+_GONE = {  # options of TorchDEQ without a counterpart: what to do instead
+    "hook_ift": "drop it, an implicit gradient holds the memory of one call of f anyway",
+    "jac_incremental": "give jac_loss a weight, that of jdeq.incremental_weight",
+    "sradius_mode": "call jdeq.spectral_radius(f, z, key)",
+    "no_stat": "f_solver='simple_fixed_point_iter' measures nothing on the way",
 }
-_LOWEST = {
-    "f_max_iter": 0,
-    "eval_f_max_iter": 0,
-    "b_max_iter": 0,
-    "grad": 1,
-    "n_states": 1,
-    "sn_n_power_iters": 1,
-}
-_POSITIVE = ("f_tol", "b_tol", "eval_factor", "tau", "norm_target_norm", "norm_clip_value")
-_NORM_OPTIONS = {
-    "learn_scale": "norm_no_scale",
-    "target_norm": "norm_target_norm",
-    "clip": "norm_clip",
-}
-
-
-def _choices(option: str) -> tuple[str, ...] | None:
-    """The accepted values of an option that has a list of them."""
-    if option in ("f_solver", "b_solver"):
-        return tuple(SOLVERS.entries)
-    if option == "norm_type":
-        return ("none", *NORMS.entries)
-    return _CHOICES.get(option)
-
-
-def add_deq_args(
-    parser: argparse.ArgumentParser, defaults: DEQConfig | None = None
-) -> argparse.ArgumentParser:
-    """Adds every option of `DEQConfig` to a command line, in groups.
-
-    Args:
-        parser: gets `--f_solver`, `--f_max_iter`, ...; flags for the booleans (`--ift`,
-            `--no-ift`).
-        defaults: values where the command line is silent.
-
-    Returns:
-        The same parser.
-
-    Example:
-        >>> import argparse, jdeq
-        >>> parser = jdeq.add_deq_args(argparse.ArgumentParser())
-        >>> args = parser.parse_args("--ift --f_solver anderson --b_solver broyden".split())
-        >>> jdeq.DEQConfig.from_args(args).b_solver
-        'broyden'
-    """
-    values = vars(defaults or DEQConfig())
-    groups: dict[str, Any] = {}
-    for field in dataclasses.fields(DEQConfig):
-        title = field.metadata["group"]
-        group = groups.get(title) or parser.add_argument_group(f"DEQ: {title}")
-        groups[title] = group
-        value, options = values[field.name], {"help": field.metadata["help"]}
-        if isinstance(value, bool):
-            options["action"] = argparse.BooleanOptionalAction
-        elif isinstance(value, tuple):
-            options |= {"type": int, "nargs": "*", "metavar": "ITERATION"}
-        else:
-            options |= {"type": type(value), "metavar": type(value).__name__.upper()}
-        if (choices := _choices(field.name)) is not None:
-            options["help"] += f": {', '.join(choices)}"
-            options["metavar"] = "NAME"
-        options["help"] += f" (default: {value if value != () else 'none'})"
-        group.add_argument(f"--{field.name}", default=value, **options)
-    return parser

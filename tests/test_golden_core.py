@@ -371,6 +371,31 @@ def test_sampled_states_with_an_implicit_gradient_for_the_last(kind):
     check_gradients(grads, {"g" + k: sum(t[k] for t in terms) for k in grads}, atol=1e-9)
 
 
+SLICES = {"nstates": {"n_states": 3, "f_max_iter": 9}, "indexing": SAMPLINGS["indexing"]}
+
+
+@pytest.mark.parametrize("kind", SLICES)
+def test_a_solve_in_slices(kind):
+    """TorchDEQ drops the last of 10 iterations that 3 slices do not share: asked for 9 of us."""
+    p = PROBLEMS["grad_states"]
+    options = {"core": "sliced", "f_tol": 1e-14, "f_max_iter": 10} | SLICES[kind]
+    layer, loss = jdeq.get_deq(options), weighted_squares(p.golden)
+
+    def total(params, z0):
+        z, info = layer(functools.partial(p.f, params), z0)
+        return sum(map(loss, info.states)), (z, info)
+
+    (value, (z, info)), grads = jax.jit(jax.value_and_grad(total, has_aux=True))(p.params, p.z0)
+    want = fields(p.golden, f"sliced__fixed_point_iter__{kind}__full__pg1")
+    np.testing.assert_allclose(np.stack(info.states), want["states"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(value, want["loss"], rtol=0, atol=1e-9)
+    check_gradients(grads, want, atol=1e-9)
+    np.testing.assert_array_equal(info.states[-1], z)
+    assert info.abs_trace.shape == (4, layer.config.f_max_iter)
+    np.testing.assert_array_equal(info.steps, layer.config.f_max_iter)
+    assert info.nfe == layer.config.f_max_iter + 3
+
+
 MODULES = {  # how to make it, and where the axes of PyTorch's weight go
     "linear": (lambda: nnx.Linear(7, 5, param_dtype=jnp.float64, rngs=nnx.Rngs(0)), (1, 0)),
     "conv2d": (

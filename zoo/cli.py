@@ -15,6 +15,7 @@ from zoo.errors import UserError
 from zoo.evaluation import Evaluator
 from zoo.options import add_options, read_options
 from zoo.parity import table
+from zoo.plugins import add_plugin_option, load_plugin
 from zoo.registry import MODELS, get_task
 from zoo.run import RunConfig
 from zoo.task import Preset, Task
@@ -70,9 +71,8 @@ def train(argv: Sequence[str]) -> int:
     run.add_argument("--data", type=pathlib.Path, metavar="DIR", help="folder of the data set")
     run.add_argument("--out", metavar="DIR", default=str(out), help="default: %(default)s")
     run.add_argument("--resume", action="store_true", help="continue the run in --out")
-    run.add_argument(
-        "--stop_after", type=int, metavar="STEP", help="leave off there; --resume goes on"
-    )
+    run.add_argument("--stop_after", type=int, metavar="STEP", help="stop there; --resume goes on")
+    add_plugin_option(run)
     _add_settings(parser, defaults)
     args = parser.parse_args(argv[1:])
     config = _configured(args, defaults, task, preset, args.seed)
@@ -91,10 +91,9 @@ def train(argv: Sequence[str]) -> int:
 def evaluate(argv: Sequence[str]) -> int:
     """evaluate a checkpoint on the test data"""
     task, first = _first_pass("eval", argv, ("--checkpoint",), ())
-    helping = any(flag in argv for flag in ("-h", "--help"))
     if first.checkpoint:
         defaults = _saved_run(task, pathlib.Path(first.checkpoint))
-    elif helping:
+    elif any(flag in argv for flag in ("-h", "--help")):
         defaults = _preset(task, next(iter(task.presets)))
     else:
         raise UserError("--checkpoint DIR is required")
@@ -102,12 +101,9 @@ def evaluate(argv: Sequence[str]) -> int:
     run = parser.add_argument_group("run")
     run.add_argument("--checkpoint", metavar="DIR", help="--out folder of a training run")
     run.add_argument("--data", type=pathlib.Path, metavar="DIR", help="folder of the data set")
-    run.add_argument(
-        "--eval_batch_size",
-        type=int,
-        default=defaults.train.eval_batch_size,
-        help="samples per batch (default: %(default)s)",
-    )
+    size, text = defaults.train.eval_batch_size, "samples per batch (default: %(default)s)"
+    run.add_argument("--eval_batch_size", type=int, default=size, help=text)
+    add_plugin_option(run)
     jdeq.add_deq_args(parser, defaults.deq)
     args = parser.parse_args(argv[1:])
     if args.eval_batch_size < 1:
@@ -181,7 +177,7 @@ def _task(command: str, argv: Sequence[str]) -> Task:
 def _first_pass(
     command: str, argv: Sequence[str], options: Sequence[str], flags: Sequence[str]
 ) -> tuple[Task, argparse.Namespace]:
-    """Reads the few options on which the defaults of all the others depend."""
+    """Reads the few options on which the others depend: their defaults, and what may be named."""
     task = _task(command, argv)
     parser = argparse.ArgumentParser(
         prog=f"python -m zoo {command} {task.name}", add_help=False, allow_abbrev=False
@@ -190,7 +186,11 @@ def _first_pass(
         parser.add_argument(name)
     for name in flags:
         parser.add_argument(name, action="store_true")
-    return task, parser.parse_known_args(argv[1:])[0]
+    add_plugin_option(parser)
+    first = parser.parse_known_args(argv[1:])[0]
+    for plugin in first.plugin:
+        load_plugin(plugin)
+    return task, first
 
 
 def _parser(command: str, task: Task) -> argparse.ArgumentParser:

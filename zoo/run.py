@@ -55,7 +55,10 @@ class RunConfig:
                 train=TrainConfig(**saved["train"]),
             )
         except (KeyError, TypeError, ValueError) as e:
-            raise UserError(f"the saved configuration cannot be used: {e!r}") from e
+            raise UserError(
+                f"the saved configuration cannot be used: {e!r} (a run that was trained with "
+                "--plugin needs it again)"
+            ) from e
 
     def check_resumes(self, saved: "RunConfig") -> None:
         """Raises `UserError` unless this run may go on from `saved`.

@@ -96,8 +96,7 @@ class IFT(Backward):
             solution = solve_implicitly(
                 problem, lambda pull, v, _, y0: self.solve_adjoint(pull, v, problem, self, start=y0)
             )
-        states = tuple(self.phantom.steps_from(problem, z) for z in solution.states)
-        return solution._replace(states=states)
+        return solution._replace(states=self.phantom.states_from(problem, solution.states))
 
     def _solve_in_both_modes(self, problem: Problem) -> Solution:
         @jax.custom_jvp

@@ -38,6 +38,8 @@ class PhantomGrad(Backward):
             TorchDEQ leaves out a remainder.
         sup_loc: return the states after these steps, ascending, instead. The last step may be
             named or not: `z*` is there once, where TorchDEQ repeats it.
+        state_steps: applications for each state that the solver sampled before the last
+            (`n_states`, `indexing`), oldest first. None: `steps` for each.
 
     Source: Geng et al., *On Training Implicit Models* (2021); TorchDEQ paper, eqs. 5-6.
 
@@ -55,6 +57,7 @@ class PhantomGrad(Backward):
     tau: float = 1.0
     sup_gap: int | None = None
     sup_loc: tuple[int, ...] | None = None
+    state_steps: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         check_int("steps", self.steps, low=1)
@@ -73,6 +76,10 @@ class PhantomGrad(Backward):
                 raise ValueError(
                     f"sup_loc must ascend up to steps={self.steps}, got {self.sup_loc}"
                 )
+        if self.state_steps is not None:
+            object.__setattr__(self, "state_steps", tuple(self.state_steps))
+            for i in self.state_steps:
+                check_int("state_steps", i, low=1)
 
     @property
     def supervised(self) -> tuple[int, ...]:
@@ -85,13 +92,27 @@ class PhantomGrad(Backward):
         solution = problem.solve_detached()
         if problem.solver.max_iter == 0:
             solution = solution._replace(z=problem.z0)  # which keeps its gradient
-        states = tuple(self.steps_from(problem, z) for z in solution.states)
+        states = self.states_from(problem, solution.states)
         z, before = solution.z, 0
         for after in self.supervised:
             z = self.steps_from(problem, z, steps=after - before)
             states, before = (*states, z), after
         z = self.steps_from(problem, z, steps=self.steps - before)
         return problem.remeasure(solution, z)._replace(states=states)
+
+    def states_from(self, problem: Problem, states: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
+        """The sampled states, each after its steps.
+
+        Raises:
+            ValueError: `state_steps` are not one per state.
+        """
+        steps = (self.steps,) * len(states) if self.state_steps is None else self.state_steps
+        if len(steps) != len(states):
+            raise ValueError(
+                f"state_steps={steps} must be one number per state before the last: {len(states)}"
+            )
+        pairs = zip(states, steps, strict=True)
+        return tuple(self.steps_from(problem, z, steps=n) for z, n in pairs)
 
     def steps_from(self, problem: Problem, z: PyTree, *, steps: int | None = None) -> PyTree:
         """`steps` damped steps of `problem.f` from `z`; all of them by default."""

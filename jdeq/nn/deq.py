@@ -1,7 +1,7 @@
 """The DEQ layer."""
 
-import dataclasses
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,11 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from .._deq import deq
+from .._configured import get_deq
 from .._info import SolverInfo
 from .._space import PyTree, accumulator
 from ..config import DEQConfig
-from ..regularization import jac_reg, sometimes
 from .dropout import dropout_layers, redraw
 from .kernel_norm import fold_norms, normalised
 
@@ -28,9 +27,10 @@ class DEQ(nnx.Module):
 
     Args:
         cell: `cell(z, x) -> z`, an NNX module or a function; `x` may be any pytree.
-        config: solver, gradient, states and normalisation. With a `norm_type` the cell is wrapped
-            in that norm. All norms in the cell, those inside of it included, are computed once
-            per call; the power iteration of a spectral norm moves on in training only.
+        config: solver, gradient, states and normalisation, as `jdeq.get_deq` takes it. With
+            a `norm_type` the cell is wrapped in that norm. All norms in the cell, those inside of
+            it included, are computed once per call; the power iteration of a spectral norm moves
+            on in training only.
         init: makes the start state, `init(x)`, or `init(x, key)` when a key is given. By default
             the cell's own `initial_state`, which is called likewise, else zeros like `x`.
         predictor: a module or function `predictor(x) -> z0`: an explicit network that guesses the
@@ -68,7 +68,7 @@ class DEQ(nnx.Module):
     def __init__(
         self,
         cell: Callable[..., PyTree],
-        config: DEQConfig | None = None,
+        config: DEQConfig | argparse.Namespace | Mapping[str, Any] | None = None,
         *,
         init: Callable[..., PyTree] | None = None,
         predictor: Callable[[Any], PyTree] | None = None,
@@ -76,7 +76,7 @@ class DEQ(nnx.Module):
     ):
         if init is not None and predictor is not None:
             raise ValueError("init and predictor both make the start state: give one of them")
-        config = config or DEQConfig()
+        config = DEQConfig.make(config)
         self.cell = config.norm(cell)
         self.config = config
         self.init = init
@@ -123,17 +123,11 @@ class DEQ(nnx.Module):
         if z0 is None:
             z0 = self._start(cell, x, key)
         cell = self._masked(cell, key)
-        solver = self.config.solver(train=not self.deterministic)
-        if isinstance(max_iter, int):
-            solver, max_iter = dataclasses.replace(solver, max_iter=max_iter), None
-        return deq(
+        return get_deq(self.config)(
             lambda z: cell(z, x),
             z0,
-            solver=solver,
-            backward=self.config.backward(),
+            train=not self.deterministic,
             batch_dims=self.batch_dims,
-            n_states=1 if self.deterministic else self.config.n_states,
-            indexing=None if self.deterministic else self.config.indexing or None,
             max_iter=max_iter,
         )
 
@@ -149,10 +143,7 @@ class DEQ(nnx.Module):
     def jac_loss(
         self, x: Any, z: PyTree, key: Array, *, weight: float | Array | None = None
     ) -> Array:
-        """The Jacobian penalty as configured: add it to the loss.
-
-        `weight * jdeq.jac_reg(f, z, ...)` at one normal probe, with probability `jac_loss_freq`
-        per call, else 0.
+        """The Jacobian penalty as configured, `jdeq.jac_reg` of `f`: add it to the loss.
 
         Args:
             x: the input, as given to the layer.
@@ -165,16 +156,17 @@ class DEQ(nnx.Module):
         Returns:
             A scalar, in float32 at least; without an evaluation of the cell if the weight is 0.
         """
-        weight = self.config.jac_loss_weight if weight is None else weight
-        if isinstance(weight, float | int) and weight == 0:
-            return jnp.zeros((), accumulator(*jax.tree.leaves(z)))
-        draw, probe = jax.random.split(jax.random.fold_in(key, PENALTY))
-        loss = sometimes(
-            lambda: jac_reg(self.f(x, key=key), z, probe, batch_dims=self.batch_dims),
-            draw,
-            self.config.jac_loss_freq,
+        return get_deq(self.config).jac_loss(
+            lambda z: self.f(x, key=key)(z),
+            z,
+            jax.random.fold_in(key, PENALTY),
+            weight=weight,
+            batch_dims=self.batch_dims,
         )
-        return jnp.asarray(weight, loss.dtype) * loss
+
+    def correction(self, loss_fn: Callable[[PyTree], Array], states: Sequence[PyTree]) -> Array:
+        """The loss over `info.states`, or what was decoded of them, weighted by `gamma`."""
+        return get_deq(self.config).correction(loss_fn, states)
 
     def skip_loss(self, x: Any, z_star: PyTree, *, detach: bool = True) -> Array:
         """Mean squared difference between `predictor(x)` and the state that was found.

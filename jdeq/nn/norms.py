@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flax import nnx
 
@@ -12,9 +12,19 @@ from .kernel_norm import KernelNorm
 from .spectral_norm import SpectralNorm
 from .weight_norm import WeightNorm
 
+if TYPE_CHECKING:
+    from ..config import DEQConfig
+
 NORMS: Registry[KernelNorm] = Registry(
     "norm", KernelNorm, {"weight_norm": WeightNorm, "spectral_norm": SpectralNorm}
 )
+
+
+OPTIONS = {  # which a norm must take if they are set, and their names for the user
+    "learn_scale": "norm_no_scale",
+    "target_norm": "norm_target_norm",
+    "clip": "norm_clip",
+}
 
 
 def register_norm(
@@ -42,6 +52,26 @@ def register_norm(
     if name == "none":
         raise ValueError('the norm "none" stands for no norm and cannot be registered')
     NORMS.register(name, factory, overwrite=overwrite)
+
+
+def configured_norm(config: "DEQConfig", module: Any) -> Any:
+    """`module` with its kernels normalised as the `norm_` options say; see `DEQConfig.norm`."""
+    if config.norm_type == "none" or isinstance(module, KernelNorm):
+        return module
+    if not isinstance(module, nnx.Module):
+        raise TypeError(f"{config.norm_type} needs a cell that is an nnx.Module, got {module!r}")
+    options = {
+        "learn_scale": not config.norm_no_scale,
+        "target_norm": config.norm_target_norm,
+        "clip": config.norm_clip_value if config.norm_clip else None,
+        "n_power_iterations": config.sn_n_power_iters,
+    }
+    required = {
+        option: f"{name}={getattr(config, name)!r}"
+        for option, name in OPTIONS.items()
+        if getattr(config, name) != getattr(type(config), name)
+    }
+    return make_norm(config.norm_type, module, options, required)
 
 
 def make_norm(

@@ -47,6 +47,9 @@ def trained(tmp_path_factory):
         ("train mdeq --stop_after 0", "stop_after"),
         ("train mdeq --f_solver magic", "f_solver"),
         ("train mdeq --tau 0", "tau"),
+        ("train mdeq --f_options m=5", "f_options 'm=5': solver 'broyden' has no option 'm'"),
+        ("train mdeq --hook_ift", "--hook_ift"),
+        ("train mdeq --plugin nowhere.py", "--plugin nowhere.py: there is no such file"),
         ("train mdeq --channels 4 4 4", "head_channels"),
         ("train mdeq --channels 6 6", "n_groups"),
         ("train mdeq --batch_size 2000", "batch_size"),
@@ -77,6 +80,15 @@ def test_help(command, capsys):
     if command == "train mdeq":
         for name in ("--preset", "--lr", "--channels", "--f_solver", "--b_tol", "--resume"):
             assert name in shown
+        groups = re.findall(r"^DEQ: (.*):$", shown, re.M)
+        assert groups == [
+            "forward solver",
+            "backward solver, for --ift",
+            "gradient",
+            "normalisation",
+            "Jacobian regularisation",
+            "fixed point correction",
+        ]
 
 
 def test_list_names_models_presets_and_counts(capsys):

@@ -56,10 +56,8 @@ class MDEQTask:
         x = model.encode(batch["x"])
         z_star, info = model.full_stage(x, key=key)
         logits = [model.decode(z) for z in info.states or (z_star,)]
-        loss = jdeq.fixed_point_correction(
-            lambda each: _cross_entropy(each, batch["y"]).mean(),
-            logits,
-            gamma=model.full_stage.config.gamma,
+        loss = model.full_stage.correction(
+            lambda each: _cross_entropy(each, batch["y"]).mean(), logits
         )
         return loss + model.full_stage.jac_loss(x, z_star, key), {
             "accuracy": _correct(logits[-1], batch["y"]).mean(),
