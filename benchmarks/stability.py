@@ -110,14 +110,14 @@ def spectral_radius(trainer: Trainer, images: np.ndarray) -> float:
 
 
 def run_all(path: pathlib.Path, seeds: int, steps: int) -> list[Row]:
-    """All rows; makes those that are not in the file, seed by seed, and adds each at once."""
+    """All rows; makes those that are not in the file, and adds each at once."""
     lines = path.read_text().splitlines() if path.exists() else []
     known = {row["run"]: row for row in map(json.loads, lines)}
     keys = [
-        (seed, *setting, model) for seed in range(seeds) for setting in SETTINGS for model in MODELS
+        (*setting, seed, model) for setting in SETTINGS for seed in range(seeds) for model in MODELS
     ]
     rows = []
-    for i, (seed, solver, lr, model) in enumerate(keys, start=1):
+    for i, (solver, lr, seed, model) in enumerate(keys, start=1):
         config = configure(model, solver, lr, seed, steps)
         run = identity(config)
         if run not in known:
@@ -209,7 +209,11 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     rows = run_all(args.out / "stability.jsonl", args.seeds, args.steps)
     about = f"{args.steps} steps, mean ± standard deviation of {args.seeds} seeds. {machine()}"
-    text = f"{table(rows)}\n\n{about}\n"
+    text = (
+        "A small MDEQ on the 8x8 digits; 360 test images, up to 45 steps to a relative residual of "
+        f"1 %. Diverged: a loss that is not finite, or an accuracy of at most {CHANCE:.0%}.\n\n"
+        f"{table(rows)}\n\n{about}\n"
+    )
     (args.out / "stability.md").write_text(text)
     plot(args.out / "stability.png", rows, about)
     print(f"\n{text}")
