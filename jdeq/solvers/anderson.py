@@ -11,6 +11,7 @@ from .._info import Status
 from .._loop import Solution
 from .._space import PyTree, Space
 from .base import InverseEstimator, IterativeSolver, check_int, check_tau
+from .line_search import LineSearch
 from .small import solve_general, solve_spd
 
 
@@ -19,7 +20,8 @@ class AndersonState(NamedTuple):
 
     `moves` holds the change of z + tau g, `changes` the change of g = f(z) - z. `gram`
     `(*batch, m - 1, m - 1)` holds <test_i, changes_j>, newest first, where the test vectors are the
-    changes themselves (type II) or those of z (type I). `z`, `g`: the last iterate.
+    changes themselves (type II) or those of z (type I). `z`, `g`: the last iterate, that was
+    accepted; `search`: where the line search stands (None without one).
     """
 
     moves: PyTree
@@ -27,6 +29,7 @@ class AndersonState(NamedTuple):
     gram: Array
     z: PyTree
     g: PyTree
+    search: LineSearch | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,9 @@ class Anderson(IterativeSolver, InverseEstimator):
             the dtype goes. `"absolute"` adds `lam |a|^2` to the objective, as TorchDEQ does; once
             residuals are below `sqrt(lam)` that turns the mixing into plain averaging.
         tau: damping, in (0, 2].
+        line_search: cut a step short, up to six times, that makes `|g|` rise too much or `f`
+            non-finite. A trial is an iteration with its evaluation, and takes a place in the
+            window; a vector more is held. For `f` that grows fast.
 
     A difference that depends linearly on newer ones is left out, so the small system is never
     singular.
@@ -73,12 +79,15 @@ class Anderson(IterativeSolver, InverseEstimator):
     lam: float | None = None
     lam_mode: Literal["relative", "absolute"] = "relative"
     tau: float = 1.0
+    line_search: bool = False
     remembers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_int("m", self.m, low=1)
         check_tau(self.tau)
+        if not isinstance(self.line_search, bool):
+            raise TypeError(f"line_search must be a bool, got {self.line_search!r}")
         if self.kind not in (1, 2):
             raise ValueError(f"kind must be 1 or 2, got {self.kind!r}")
         if self.kind == 1 and (self.lam is not None or self.lam_mode != "relative"):
@@ -93,13 +102,29 @@ class Anderson(IterativeSolver, InverseEstimator):
         history = space.history(z0, self.m - 1)
         zero = jnp.zeros_like(space.dot(z0, z0))
         gram = jnp.broadcast_to(zero[..., None, None], (*zero.shape, self.m - 1, self.m - 1))
-        return AndersonState(history, history, gram, zeros, zeros)
+        search = LineSearch.start(space, z0, 1.0) if self.line_search else None
+        return AndersonState(history, history, gram, zeros, zeros, search)
 
     def step(self, space: Space, k: Array, z: PyTree, fz: PyTree, state: AndersonState):
         g = space.sub(fz, z)
+        if state.search is None:
+            return self._mix(space, k, z, g, fz, state)
+        now = space.norm(g)
+        again = state.search.rejects(k, now)  # back to the last iterate: an empty difference
+        z, g = space.where(again, (state.z, state.g), (z, g))
+        z_next, new = self._mix(space, k, z, g, space.add(z, g), state)
+        d = space.sub(z_next, z)
+        search = state.search.follow(space, z, now, again, d, 1.0)
+        return space.add(z, d, search.length), new._replace(search=search)
+
+    def recovers(self, state: AndersonState) -> Array | bool:
+        return False if state.search is None else state.search.can_cut()
+
+    def _mix(self, space: Space, k: Array, z: PyTree, g: PyTree, fz: PyTree, state: AndersonState):
+        """The next iterate, with `g = fz - z` and the differences in the window."""
         plain = space.add(z, g, jnp.where(k == 0, 1, self.tau)) if self.tau != 1 else fz
         if self.m == 1:
-            return plain, state
+            return plain, state._replace(z=z, g=g)
         dz, change = space.sub(z, state.z), space.sub(g, state.g)
         size = self.m - 1
         slot = (k - 1) % size
@@ -128,7 +153,7 @@ class Anderson(IterativeSolver, InverseEstimator):
         solve = self._oblique if self.kind == 1 else self._least_squares
         gamma = solve(gram, tested(g), filled)[..., newest_first]
         z_next = space.sub(plain, space.combine(moves, gamma))
-        return z_next, AndersonState(moves, changes, gram, z, g)
+        return z_next, AndersonState(moves, changes, gram, z, g, state.search)
 
     def remembering(self) -> "Anderson":
         return _Remembering(**vars(self))
