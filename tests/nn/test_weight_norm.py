@@ -96,6 +96,8 @@ def test_clip_bounds_the_factor():
     norm = jdeq.nn.WeightNorm(linear, learn_scale=False, target_norm=2.0, clip=0.5)
     got = jnp.linalg.norm(norm.fold().kernel[...], axis=0)
     np.testing.assert_allclose(got, [0.05, 2.0])
+    learned = jdeq.nn.WeightNorm(linear, clip=0.5)  # a factor of 1, but for the bound
+    np.testing.assert_allclose(jnp.linalg.norm(learned.fold().kernel[...], axis=0), [0.05, 5.0])
 
 
 def test_folding_leaves_the_wrapper_alone_and_gives_a_plain_module():
