@@ -141,7 +141,13 @@ def by_optimistix(name: str, problem: Problem) -> str:
 
 JDEQ = {
     "fixed point": ("fixed_point_iter",),
-    "Anderson": ("anderson", "anderson, tau=0.7", "anderson, kind=1", "anderson, m=20"),
+    "Anderson": (
+        "anderson",
+        "anderson, tau=0.7",
+        "anderson, line_search",
+        "anderson, kind=1",
+        "anderson, m=20",
+    ),
     "Broyden": ("broyden", "broyden, update=bad", "broyden, line_search"),
     "Newton-Krylov": ("newton", "newton, forcing=1e-6"),
     "affine maps only": ("gmres", "bicgstab", "cg", "neumann"),

@@ -12,6 +12,8 @@ from flax import nnx
 
 import jdeq
 
+from .training import train
+
 X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
 
 
@@ -37,18 +39,8 @@ def test_output_is_the_fixed_point():
 @pytest.mark.parametrize("options", [{"ift": True}, {"grad": 3, "tau": 0.8}])
 @pytest.mark.parametrize("norm_type", ["none", "weight_norm"])
 def test_the_layer_learns(options, norm_type):
-    import optax
-
     deq = layer(norm_type=norm_type, f_solver="broyden", **options)
-    optimizer = nnx.Optimizer(deq, optax.sgd(0.5, momentum=0.9), wrt=nnx.Param)
-
-    @nnx.jit
-    def step(deq, optimizer):
-        loss, grads = nnx.value_and_grad(lambda m: jnp.mean((m(X)[0] - 0.3) ** 2))(deq)
-        optimizer.update(deq, grads)
-        return loss
-
-    losses = [step(deq, optimizer) for _ in range(30)]
+    losses = train(deq, X)
     assert losses[-1] < 0.5 * losses[0]
 
 

@@ -8,6 +8,8 @@ from flax import nnx
 
 import jdeq
 
+from .jaxprs import equations
+
 RNGS = nnx.Rngs(0)
 KINDS = {  # layer, and the axes that its norm sums over
     "Linear": (nnx.Linear(3, 4, rngs=RNGS), (0,)),
@@ -96,6 +98,8 @@ def test_clip_bounds_the_factor():
     norm = jdeq.nn.WeightNorm(linear, learn_scale=False, target_norm=2.0, clip=0.5)
     got = jnp.linalg.norm(norm.fold().kernel[...], axis=0)
     np.testing.assert_allclose(got, [0.05, 2.0])
+    learned = jdeq.nn.WeightNorm(linear, clip=0.5)  # a factor of 1, but for the bound
+    np.testing.assert_allclose(jnp.linalg.norm(learned.fold().kernel[...], axis=0), [0.05, 5.0])
 
 
 def test_folding_leaves_the_wrapper_alone_and_gives_a_plain_module():
@@ -106,17 +110,6 @@ def test_folding_leaves_the_wrapper_alone_and_gives_a_plain_module():
         isinstance(m, jdeq.nn.WeightNorm) for _, m in nnx.iter_modules(folded)
     )
     jax.tree.map(np.testing.assert_array_equal, before, nnx.state(norm))
-
-
-def equations(jaxpr):
-    """All equations of a jaxpr, those of inner ones included."""
-    for eqn in jaxpr.eqns:
-        yield eqn
-        for value in jax.tree.leaves(
-            list(eqn.params.values()), is_leaf=lambda v: hasattr(v, "eqns")
-        ):
-            if hasattr(value, "eqns"):
-                yield from equations(value)
 
 
 def test_norms_are_computed_outside_the_loop():

@@ -1,0 +1,68 @@
+"""Norms of kernels and batches that are spread over devices."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import AxisType
+
+import jdeq
+
+from .cells import X, layer, names, wrappers
+
+
+@wrappers
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+@pytest.mark.parametrize("spec", [("data", "model"), (None, "model"), ("model", None)], ids=str)
+def test_a_sharded_kernel_stays_sharded(wrap, axis_type, spec):
+    def make(names):
+        init = nnx.initializers.lecun_normal()
+        if names is not None:
+            init = nnx.with_partitioning(init, names)
+        return wrap(nnx.Linear(16, 8, use_bias=False, kernel_init=init, rngs=nnx.Rngs(0)))
+
+    @nnx.jit
+    def step(norm):
+        norm.update()
+        return norm.fold()
+
+    want, kernel = make(None), None
+    want_kernel = step(want).kernel[...]
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(axis_type,) * 2)
+    with jax.set_mesh(mesh):
+        norm = make(spec)
+        kernel = step(norm).kernel[...]
+        assert kernel.sharding.is_equivalent_to(norm.module.kernel[...].sharding, 2)
+        assert kernel.sharding.is_equivalent_to(jax.NamedSharding(mesh, jax.P(*spec)), 2)
+        placed: Any = nnx.get_partition_spec(nnx.state(norm))
+        assert placed["scales"][""].get_value() == (
+            jax.P(None, spec[1]) if wrap is jdeq.nn.WeightNorm else jax.P(None, None)
+        )
+        if wrap is jdeq.nn.SpectralNorm:
+            assert placed["vectors"][""]["u"].get_value() == jax.P(None, spec[1])
+            assert placed["vectors"][""]["v"].get_value() == jax.P(spec[0], None)
+            for name, where in (("u", (None, spec[1])), ("v", (spec[0], None))):
+                vector = norm.vectors[""][name][...]
+                assert vector.sharding.is_equivalent_to(jax.NamedSharding(mesh, jax.P(*where)), 2)
+                np.testing.assert_allclose(vector, want.vectors[""][name][...], atol=1e-5)
+    np.testing.assert_allclose(kernel, want_kernel, atol=1e-6)
+
+
+@names
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def test_a_layer_on_a_mesh(name, axis_type):
+    make = lambda: layer(name, f_tol=1e-6, ift=True)
+    grads = nnx.jit(nnx.value_and_grad(lambda m, x: jnp.mean(m(x)[0] ** 2)))
+    want, want_grads = grads(make(), X)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(axis_type,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(X, jax.NamedSharding(mesh, jax.P("data")))
+        deq = make()
+        replicated = jax.device_put(nnx.state(deq), jax.NamedSharding(mesh, jax.P()))
+        nnx.update(deq, replicated)
+        got, got_grads = grads(deq, x)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got_grads, want_grads)
