@@ -86,6 +86,31 @@ def test_estimate_is_the_dense_product(make, inverse, settings, tau):
         np.testing.assert_allclose(y[i], -dense.T @ v[i], atol=1e-7)
 
 
+def test_steps_that_a_line_search_took_back_are_no_part_of_the_window():
+    """B of the last window satisfies its secant equations, with empty pairs left out."""
+    rng = np.random.default_rng(0)
+    a, b = np.eye(N) + rng.normal(size=(N, N)) / 12, rng.normal(size=(3, N))
+    v, z0 = jnp.asarray(rng.normal(size=(3, N))), jnp.asarray(2.5 * rng.normal(size=(3, N)))
+    estimates = []
+    for batch in (slice(None), slice(0, 1), slice(1, 2), slice(2, 3)):
+        solver = jdeq.Anderson(m=4, max_iter=90, tol=1e-6, line_search=True).remembering()
+        one = lambda z, batch=batch: z - (z @ a + 0.3 * z**3 - b[batch])
+        problem = Problem.build(one, z0[batch], solver, batch_dims=1)
+        solution = solver.solve(
+            problem.f,
+            problem.z0,
+            space=problem.space,
+            limit=problem.limit,
+            indexing=(),
+            loop="while",
+        )
+        assert np.all(solution.status == jdeq.Status.CONVERGED)
+        y = solver.apply_transposed_inverse(problem.space, solution, v[batch])
+        estimates.append(np.asarray(y))
+    # samples that wait for others give what they give alone
+    np.testing.assert_allclose(estimates[0], np.concatenate(estimates[1:]), rtol=1e-5, atol=1e-7)
+
+
 def test_anderson_that_did_not_converge_gives_the_jacobian_free_gradient():
     w, v = jnp.asarray(matrix(N, 0.8)), jnp.ones((2, N))
     f = lambda z: jnp.tanh(z @ w + 1)

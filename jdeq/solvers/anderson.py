@@ -108,11 +108,11 @@ class Anderson(IterativeSolver, InverseEstimator):
     def step(self, space: Space, k: Array, z: PyTree, fz: PyTree, state: AndersonState):
         g = space.sub(fz, z)
         if state.search is None:
-            return self._mix(space, k, z, g, fz, state)
+            return self._mix(space, k, z, g, fz, state, jnp.zeros_like(space.dot(g, g), bool))
         now = space.norm(g)
         again = state.search.rejects(k, now)  # back to the last iterate: an empty difference
         z, g = space.where(again, (state.z, state.g), (z, g))
-        z_next, new = self._mix(space, k, z, g, space.add(z, g), state)
+        z_next, new = self._mix(space, k, z, g, space.add(z, g), state, again)
         d = space.sub(z_next, z)
         search = state.search.follow(space, z, now, again, d, 1.0)
         return space.add(z, d, search.length), new._replace(search=search)
@@ -120,7 +120,16 @@ class Anderson(IterativeSolver, InverseEstimator):
     def recovers(self, state: AndersonState) -> Array | bool:
         return False if state.search is None else state.search.can_cut()
 
-    def _mix(self, space: Space, k: Array, z: PyTree, g: PyTree, fz: PyTree, state: AndersonState):
+    def _mix(
+        self,
+        space: Space,
+        k: Array,
+        z: PyTree,
+        g: PyTree,
+        fz: PyTree,
+        state: AndersonState,
+        again: Array,
+    ) -> tuple[PyTree, AndersonState]:
         """The next iterate, with `g = fz - z` and the differences in the window."""
         plain = space.add(z, g, jnp.where(k == 0, 1, self.tau)) if self.tau != 1 else fz
         if self.m == 1:
@@ -131,7 +140,7 @@ class Anderson(IterativeSolver, InverseEstimator):
         newest_first = (slot - jnp.arange(size, dtype=k.dtype)) % size  # its own inverse
         move = space.add(dz, change, self.tau)
         if self.remembers:
-            news = space.dot(change, change) > 0
+            news = again | (space.dot(change, change) > 0)
             old = space.read((state.moves, state.changes), slot)
             move, change = space.where(news, (move, change), old)
         moves = space.write(state.moves, slot, move)
