@@ -33,8 +33,10 @@ class Space:
         return self._sum_leaves(jax.tree.map(lambda a, b: self._contract(a, b, 0), x, y))
 
     def norm(self, x: PyTree) -> Array:
-        """2-norm of each sample."""
-        return jnp.sqrt(self.dot(x, x))
+        """2-norm of each sample; its derivative at 0 is 0."""
+        square = self.dot(x, x)
+        zero = square == 0
+        return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
 
     def distance(self, x: PyTree, y: PyTree) -> Array:
         """||x - y|| of each sample, subtracted as precisely as it is summed."""

@@ -40,7 +40,7 @@ class History(NamedTuple):
             return History((space.write(self.chunks[0], slot, x),))
         return History(tuple(chunk(*bounded) for bounded in self._bounded(space)))
 
-    def dots(self, space: Space, x: PyTree, filled: Array) -> Array:
+    def dots(self, space: Space, x: PyTree, filled: Array | None = None) -> Array:
         """<h_j, x> of the vectors, `(*batch, size)`; anything from slot `filled` on."""
 
         def nothing(history: PyTree, x: PyTree) -> Array:
@@ -49,13 +49,13 @@ class History(NamedTuple):
 
         return jnp.concatenate(
             [
-                _where_filled(filled > start, space.dots, nothing, chunk, x)
+                _where_filled(filled, start, space.dots, nothing, chunk, x)
                 for start, _, chunk in self._bounded(space)
             ],
             -1,
         )
 
-    def combine(self, space: Space, weights: Array, filled: Array) -> PyTree:
+    def combine(self, space: Space, weights: Array, filled: Array | None = None) -> PyTree:
         """sum_j weights_j h_j; the weights from slot `filled` on must be 0."""
         (_, stop, first), *others = self._bounded(space)
         total = space.accumulate(first, weights[..., :stop])
@@ -66,7 +66,7 @@ class History(NamedTuple):
         for start, stop, chunk in others:
             part = weights[..., start:stop]
             skip = lambda total, *_: total
-            total = _where_filled(filled > start, more, skip, total, chunk, part)
+            total = _where_filled(filled, start, more, skip, total, chunk, part)
         return jax.tree.map(lambda a, h: a.astype(h.dtype), total, first)
 
     def _bounded(self, space: Space) -> list[tuple[int, int, PyTree]]:
@@ -80,11 +80,18 @@ class History(NamedTuple):
 
 
 def _where_filled(
-    filled: Array, compute: Callable[..., Any], skip: Callable[..., Any], *args: Any
+    filled: Array | None,
+    start: int,
+    compute: Callable[..., Any],
+    skip: Callable[..., Any],
+    *args: Any,
 ) -> Any:
+    if filled is None:
+        return compute(*args)
+    some = filled > start
     return lax.platform_dependent(
         *args,
-        cpu=lambda *args: lax.cond(filled, compute, skip, *args),
+        cpu=lambda *args: lax.cond(some, compute, skip, *args),
         default=compute,
     )
 

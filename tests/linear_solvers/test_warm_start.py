@@ -57,7 +57,7 @@ def test_a_warm_start_of_the_adjoint_is_checked():
     solve = lambda **settings: jdeq.deq(jnp.cos, jnp.zeros((2, 3)), **settings)
     with pytest.raises(ValueError, match="adjoint0 is for backward='ift', not for JFB"):
         solve(adjoint0=jnp.zeros((2, 3)), backward="jfb")
-    with pytest.raises(TypeError, match=r"adjoint0 must be float64\[2, 3\] as in z0, not"):
+    with pytest.raises(TypeError, match=r"adjoint0 must be float64\[2, 3\] as in the state, not"):
         solve(adjoint0=jnp.zeros((2, 1)))
     with pytest.raises(ValueError, match="adjoint0 does not go with forward_mode"):
         solve(adjoint0=jnp.zeros((2, 3)), backward=jdeq.IFT(forward_mode=True))
