@@ -66,8 +66,8 @@ def is_plain(settings: Any) -> bool:
     if isinstance(settings, tuple):
         return all(map(is_plain, settings))
     if dataclasses.is_dataclass(settings):
-        comparing = getattr(settings, "__dataclass_params__").eq  # noqa: B009
-        return comparing and all(map(is_plain, vars(settings).values()))
+        by_value = type(settings).__eq__ is not object.__eq__
+        return by_value and all(map(is_plain, vars(settings).values()))
     return settings is None or isinstance(settings, str | int | float) or callable(settings)
 
 
