@@ -86,3 +86,25 @@ def test_type_one_takes_no_regularisation():
         jdeq.Anderson(kind=1, lam=1e-4)
     with pytest.raises(ValueError, match="kind must be 1 or 2"):
         jdeq.Anderson(kind=3)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_stuck_window_is_shaken_loose():
+    """On a symmetric spectrum up to +-0.999 windows of 6 hardly move the fastest oscillation."""
+    rng = np.random.default_rng(0)
+    q = np.linalg.qr(rng.normal(size=(64, 64)))[0]
+    w = jnp.asarray(q @ np.diag(np.linspace(-0.999, 0.999, 64)) @ q.T)
+    b = jnp.asarray(rng.normal(size=(1, 64)))
+    options = {"solver": "anderson", "max_iter": 2000, "tol": 1e-6}
+    solve = lambda **more: jdeq.deq(lambda z: z @ w + b, jnp.zeros_like(b), **options, **more)[1]
+    shaken, plain = solve(), solve(patience=0)
+    assert np.all(shaken.converged) and int(shaken.nfe) < 200
+    assert int(plain.nfe) > 2 * int(shaken.nfe)
+
+
+def test_patience_ends_in_a_damped_plain_step():
+    """With m=1 and `f(z) = 2 - z` nothing moves until `z + g / 2`, which is the solution."""
+    solver = jdeq.Anderson(m=1, patience=5, max_iter=20, tol=1e-12)
+    z, info = jdeq.deq(lambda z: 2 - z, jnp.zeros((1, 1)), solver=solver)
+    assert z[0, 0] == 1 and info.steps[0] == 6
+    never = jdeq.deq(lambda z: 2 - z, jnp.zeros((1, 1)), solver="anderson", m=1, patience=0)[1]
+    assert not never.converged[0]

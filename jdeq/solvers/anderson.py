@@ -21,7 +21,9 @@ class AndersonState(NamedTuple):
     `moves` holds the change of z + tau g, `changes` the change of g = f(z) - z. `gram`
     `(*batch, m - 1, m - 1)` holds <test_i, changes_j>, newest first, where the test vectors are the
     changes themselves (type II) or those of z (type I). `z`, `g`: the last iterate, that was
-    accepted; `search`: where the line search stands (None without one).
+    accepted; `search`: where the line search stands (None without one); `moving` (*batch,) bool:
+    whose window moves on (None: everybody's, also that of samples which have stopped). `|g|` was
+    `record` (*batch,) at iteration `since` (*batch,) int32, and has not been half of it again.
     """
 
     moves: PyTree
@@ -30,6 +32,9 @@ class AndersonState(NamedTuple):
     z: PyTree
     g: PyTree
     search: LineSearch | None
+    moving: Array | None
+    record: Array
+    since: Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,11 +65,15 @@ class Anderson(IterativeSolver, InverseEstimator):
         line_search: cut a step short, up to six times, that makes `|g|` rise too much or `f`
             non-finite. A trial is an iteration with its evaluation, and takes a place in the
             window; a vector more is held. For `f` that grows fast.
+        patience: where `|g|` has not halved in this many iterations, one step is `z + g / 2`
+            instead, which damps what the window does not see, as alternating Anderson-Richardson
+            does. None: `2 m`, or never if `lam_mode` is absolute. 0: never.
 
     A difference that depends linearly on newer ones is left out, so the small system is never
     singular.
 
-    Source: D. G. Anderson, J. ACM 12 (1965); TorchDEQ paper, eqs. 8-9.
+    Source: D. G. Anderson, J. ACM 12 (1965); TorchDEQ paper, eqs. 8-9; alternating
+    Anderson-Richardson: P. P. Pratapa et al., J. Comput. Phys. 306 (2016).
 
     Example:
         >>> import jax.numpy as jnp, jdeq
@@ -80,12 +89,15 @@ class Anderson(IterativeSolver, InverseEstimator):
     lam_mode: Literal["relative", "absolute"] = "relative"
     tau: float = 1.0
     line_search: bool = False
+    patience: int | None = None
     remembers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_int("m", self.m, low=1)
         check_tau(self.tau)
+        if self.patience is not None:
+            check_int("patience", self.patience, low=0)
         if not isinstance(self.line_search, bool):
             raise TypeError(f"line_search must be a bool, got {self.line_search!r}")
         if self.kind not in (1, 2):
@@ -103,16 +115,20 @@ class Anderson(IterativeSolver, InverseEstimator):
         zero = jnp.zeros_like(space.dot(z0, z0))
         gram = jnp.broadcast_to(zero[..., None, None], (*zero.shape, self.m - 1, self.m - 1))
         search = LineSearch.start(space, z0, 1.0) if self.line_search else None
-        return AndersonState(history, history, gram, zeros, zeros, search)
+        moving = jnp.ones_like(zero, bool) if self.remembers else None
+        record, since = zero + jnp.inf, zero.astype(jnp.int32)
+        return AndersonState(history, history, gram, zeros, zeros, search, moving, record, since)
 
     def step(self, space: Space, k: Array, z: PyTree, fz: PyTree, state: AndersonState):
         g = space.sub(fz, z)
         if state.search is None:
-            return self._mix(space, k, z, g, fz, state, jnp.zeros_like(space.dot(g, g), bool))
+            z_next, state = self._mix(space, k, z, g, fz, state)
+            return self._unstick(space, k, z, g, z_next, state)
         now = space.norm(g)
         again = state.search.rejects(k, now)  # back to the last iterate: an empty difference
         z, g = space.where(again, (state.z, state.g), (z, g))
-        z_next, new = self._mix(space, k, z, g, space.add(z, g), state, again)
+        z_next, new = self._mix(space, k, z, g, space.add(z, g), state)
+        z_next, new = self._unstick(space, k, z, g, z_next, new)
         d = space.sub(z_next, z)
         search = state.search.follow(space, z, now, again, d, 1.0)
         return space.add(z, d, search.length), new._replace(search=search)
@@ -120,15 +136,11 @@ class Anderson(IterativeSolver, InverseEstimator):
     def recovers(self, state: AndersonState) -> Array | bool:
         return False if state.search is None else state.search.can_cut()
 
+    def freeze(self, space: Space, moving: Array, new: AndersonState, old: AndersonState):
+        return new._replace(moving=moving) if self.remembers else new
+
     def _mix(
-        self,
-        space: Space,
-        k: Array,
-        z: PyTree,
-        g: PyTree,
-        fz: PyTree,
-        state: AndersonState,
-        again: Array,
+        self, space: Space, k: Array, z: PyTree, g: PyTree, fz: PyTree, state: AndersonState
     ) -> tuple[PyTree, AndersonState]:
         """The next iterate, with `g = fz - z` and the differences in the window."""
         plain = space.add(z, g, jnp.where(k == 0, 1, self.tau)) if self.tau != 1 else fz
@@ -138,13 +150,12 @@ class Anderson(IterativeSolver, InverseEstimator):
         size = self.m - 1
         slot = (k - 1) % size
         newest_first = (slot - jnp.arange(size, dtype=k.dtype)) % size  # its own inverse
-        move = space.add(dz, change, self.tau)
-        if self.remembers:
-            news = again | (space.dot(change, change) > 0)
-            old = space.read((state.moves, state.changes), slot)
-            move, change = space.where(news, (move, change), old)
-        moves = space.write(state.moves, slot, move)
-        changes = space.write(state.changes, slot, change)
+        newest = space.add(dz, change, self.tau), change
+        if state.moving is not None:
+            newest = space.where(
+                state.moving, newest, space.read((state.moves, state.changes), slot)
+            )
+        moves, changes = space.write((state.moves, state.changes), slot, newest)
 
         def tested(x: PyTree) -> Array:
             """<test_i, x>, newest first."""
@@ -156,13 +167,30 @@ class Anderson(IterativeSolver, InverseEstimator):
         column = tested(change)
         row = space.dots(changes, dz)[..., newest_first] if self.kind == 1 else column
         gram = _grow(state.gram, row, column)
-        if self.remembers:
-            gram = jnp.where(news[..., None, None], gram, state.gram)
+        if state.moving is not None:
+            gram = jnp.where(state.moving[..., None, None], gram, state.gram)
         filled = jnp.minimum(k, size)
         solve = self._oblique if self.kind == 1 else self._least_squares
         gamma = solve(gram, tested(g), filled)[..., newest_first]
         z_next = space.sub(plain, space.combine(moves, gamma))
-        return z_next, AndersonState(moves, changes, gram, z, g, state.search)
+        return z_next, state._replace(moves=moves, changes=changes, gram=gram, z=z, g=g)
+
+    def _unstick(
+        self, space: Space, k: Array, z: PyTree, g: PyTree, z_next: PyTree, state: AndersonState
+    ) -> tuple[PyTree, AndersonState]:
+        """`z_next`, or a damped plain step for the samples that `patience` has run out for."""
+        patience = self.patience
+        if patience is None:
+            patience = 2 * self.m if self.lam_mode == "relative" else 0
+        if patience == 0:
+            return z_next, state
+        size = space.norm(g)
+        halved = size < 0.5 * state.record
+        record = jnp.where(halved, size, state.record)
+        since = jnp.where(halved, k, state.since)
+        stuck = k - since >= patience
+        state = state._replace(record=record, since=jnp.where(stuck, k, since))
+        return space.where(stuck, space.add(z, g, 0.5), z_next), state
 
     def remembering(self) -> "Anderson":
         return _Remembering(**vars(self))

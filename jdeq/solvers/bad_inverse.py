@@ -77,8 +77,9 @@ class BadInverse(NamedTuple):
 
     def transposed(self, space: Space, steps: Array, v: PyTree) -> PyTree:
         """`-B^T v` at iterate `steps` (*batch,), if all pairs up to it are there."""
-        q = self.moves.dots(space, v)
+        filled = jnp.max(steps, initial=0)
+        q = self.moves.dots(space, v, filled)
         index = lax.broadcasted_iota(steps.dtype, q.shape, q.ndim - 1)
         kept = index < steps[..., None]
         e = jnp.where(kept, vecmat(jnp.where(kept, q, 0), self.solve), 0)
-        return space.add(v, self.changes.combine(space, e), -1)
+        return space.add(v, self.changes.combine(space, e, filled), -1)

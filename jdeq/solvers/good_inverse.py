@@ -101,9 +101,10 @@ class GoodInverse(NamedTuple):
 
         The transposed factors, the latest first, give v + D e with e = C^T r, C the `chain`.
         """
-        q = self.directions.dots(space, v)
+        filled = jnp.max(steps, initial=0)
+        q = self.directions.dots(space, v, filled)
         index = lax.broadcasted_iota(steps.dtype, q.shape, q.ndim - 1)
         kept = (index < steps[..., None]) & (index >= self.start[..., None])
         r = jnp.where(kept, unshift(q) - self.mu * q, 0)
         e = jnp.where(kept, vecmat(r, self.chain), 0)
-        return space.add(v, self.directions.combine(space, e))
+        return space.add(v, self.directions.combine(space, e, filled))
