@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from ._info import Status
 from ._space import PyTree, Space, accumulator
@@ -61,11 +62,91 @@ def measure(space: Space, z: PyTree, fz: PyTree) -> Residual:
     )
 
 
-class _Carry(NamedTuple):
-    k: Array  # () int32: iterations made, z is z_k
+class Progress(NamedTuple):
+    """Where a solve stands: `k` () int32 iterations are made, `z` is `z_k`."""
+
+    k: Array
     z: PyTree
     solver: Any
     best: Solution
+
+
+def begin(
+    solver: "IterativeSolver", z0: PyTree, *, space: Space, indexing: tuple[int, ...] = ()
+) -> Progress:
+    """Before the first evaluation."""
+    best = unmeasured(space, z0, length=solver.max_iter + 1, n_states=len(indexing))
+    return Progress(jnp.zeros((), jnp.int32), z0, solver.init(space, z0), best)
+
+
+def running(c: Progress, limit: ArrayLike) -> Array:
+    """Which samples go on."""
+    return (c.best.status == Status.MAX_ITER) & (c.k <= limit)
+
+
+def advance(
+    solver: "IterativeSolver",
+    c: Progress,
+    fz: PyTree,
+    *,
+    space: Space,
+    limit: ArrayLike,
+    indexing: tuple[int, ...] = (),
+) -> Progress:
+    """One pass, given `fz = f(c.z)`: measures, keeps the best, decides who stops, steps."""
+    tol = solver.tolerance(*jax.tree.leaves(c.z))
+    floor = FLOOR * max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(c.z))
+    best, active = c.best, running(c, limit)
+    residual = measure(space, c.z, fz)
+    now, lowest = (
+        (residual.abs, best.abs_residual)
+        if solver.stop_mode == "abs"
+        else (residual.rel, best.rel_residual)
+    )
+    take = active & residual.finite & (solver.return_final | (now < lowest))
+    steps = jnp.where(take, c.k, best.steps)
+    stalled = (jnp.where(take, residual.rel, best.rel_residual) < floor) & (
+        c.k - steps >= FLOOR_WAIT
+    )
+    status = jnp.where(stalled, Status.STALLED, Status.MAX_ITER)
+    status = jnp.where(residual.finite & (now < tol), Status.CONVERGED, status)
+    alive = residual.finite | solver.recovers(c.solver)
+    status = jnp.where(alive, status, Status.NONFINITE)
+
+    def write(trace: Array, value: Array) -> Array:
+        value = jnp.where(active, value, jnp.nan)
+        return lax.dynamic_update_index_in_dim(trace, value, c.k, trace.ndim - 1)
+
+    best = Solution(
+        z=space.where(take, c.z, best.z),
+        abs_residual=jnp.where(take, residual.abs, best.abs_residual),
+        rel_residual=jnp.where(take, residual.rel, best.rel_residual),
+        steps=steps,
+        evals=best.evals + active.astype(jnp.int32),
+        status=jnp.where(active, status, best.status).astype(jnp.int32),
+        abs_trace=write(best.abs_trace, residual.abs),
+        rel_trace=write(best.rel_trace, residual.rel),
+        states=tuple(
+            space.where(take & (c.k <= i), c.z, s)
+            for i, s in zip(indexing, best.states, strict=True)
+        ),
+    )
+    # a broken sample is at its best state again and never shows the solver its NaN, which
+    # would come back as 0 * NaN in a derivative
+    z = space.where(residual.finite, c.z, best.z)
+    fz = space.where(residual.finite, fz, z)
+    z_next, state = solver.step(space, c.k, z, fz, c.solver)
+    moving = (best.status == Status.MAX_ITER) & (c.k < limit)
+    state = solver.freeze(space, moving, state, c.solver)
+    return Progress(c.k + 1, space.where(moving, z_next, z), state, best)
+
+
+def outcome(c: Progress) -> Solution:
+    """The solution, once all samples have stopped. Iteration 0, `z0`, is not in its traces."""
+    best = c.best
+    return best._replace(
+        abs_trace=best.abs_trace[..., 1:], rel_trace=best.rel_trace[..., 1:], memory=c.solver
+    )
 
 
 def iterate(
@@ -89,69 +170,21 @@ def iterate(
         loop: `"while"` stops with the last sample; the scans always make all the passes, which
             lets reverse mode through (`"checkpointed scan"` keeps only each pass's start).
     """
-    tol = solver.tolerance(*jax.tree.leaves(z0))
-    floor = FLOOR * max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(z0))
 
-    def running(c: _Carry) -> Array:
-        return (c.best.status == Status.MAX_ITER) & (c.k <= limit)
+    def one_pass(c: Progress) -> Progress:
+        return advance(solver, c, f(c.z), space=space, limit=limit, indexing=indexing)
 
-    def one_pass(c: _Carry) -> _Carry:
-        best, active = c.best, running(c)
-        fz = f(c.z)
-        residual = measure(space, c.z, fz)
-        now, lowest = (
-            (residual.abs, best.abs_residual)
-            if solver.stop_mode == "abs"
-            else (residual.rel, best.rel_residual)
-        )
-        take = active & residual.finite & (solver.return_final | (now < lowest))
-        steps = jnp.where(take, c.k, best.steps)
-        stalled = (jnp.where(take, residual.rel, best.rel_residual) < floor) & (
-            c.k - steps >= FLOOR_WAIT
-        )
-        status = jnp.where(stalled, Status.STALLED, Status.MAX_ITER)
-        status = jnp.where(residual.finite & (now < tol), Status.CONVERGED, status)
-        alive = residual.finite | solver.recovers(c.solver)
-        status = jnp.where(alive, status, Status.NONFINITE)
+    def several(c: Progress) -> Progress:
+        count = jnp.minimum(solver.check_every, jnp.max(limit) + 1 - c.k)
+        return lax.fori_loop(0, count, lambda _, c: one_pass(c), c)
 
-        def write(trace: Array, value: Array) -> Array:
-            value = jnp.where(active, value, jnp.nan)
-            return lax.dynamic_update_index_in_dim(trace, value, c.k, trace.ndim - 1)
-
-        best = Solution(
-            z=space.where(take, c.z, best.z),
-            abs_residual=jnp.where(take, residual.abs, best.abs_residual),
-            rel_residual=jnp.where(take, residual.rel, best.rel_residual),
-            steps=steps,
-            evals=best.evals + active.astype(jnp.int32),
-            status=jnp.where(active, status, best.status).astype(jnp.int32),
-            abs_trace=write(best.abs_trace, residual.abs),
-            rel_trace=write(best.rel_trace, residual.rel),
-            states=tuple(
-                space.where(take & (c.k <= i), c.z, s)
-                for i, s in zip(indexing, best.states, strict=True)
-            ),
-        )
-        # a broken sample is at its best state again and never shows the solver its NaN, which
-        # would come back as 0 * NaN in a derivative
-        z = space.where(residual.finite, c.z, best.z)
-        fz = space.where(residual.finite, fz, z)
-        z_next, state = solver.step(space, c.k, z, fz, c.solver)
-        moving = (best.status == Status.MAX_ITER) & (c.k < limit)
-        state = solver.freeze(space, moving, state, c.solver)
-        return _Carry(c.k + 1, space.where(moving, z_next, z), state, best)
-
-    best = unmeasured(space, z0, length=solver.max_iter + 1, n_states=len(indexing))
-    start = _Carry(jnp.zeros((), jnp.int32), z0, solver.init(space, z0), best)
+    start = begin(solver, z0, space=space, indexing=indexing)
     if loop == "while":
-        end = lax.while_loop(lambda c: jnp.any(running(c)), one_pass, start)
-    else:
-        body = jax.checkpoint(one_pass) if loop == "checkpointed scan" else one_pass
-        end, _ = lax.scan(lambda c, _: (body(c), None), start, None, length=solver.max_iter + 1)
-    best: Solution = end.best
-    return best._replace(
-        abs_trace=best.abs_trace[..., 1:], rel_trace=best.rel_trace[..., 1:], memory=end.solver
-    )
+        body = one_pass if solver.check_every == 1 else several
+        return outcome(lax.while_loop(lambda c: jnp.any(running(c, limit)), body, start))
+    body = jax.checkpoint(one_pass) if loop == "checkpointed scan" else one_pass
+    end, _ = lax.scan(lambda c, _: (body(c), None), start, None, length=solver.max_iter + 1)
+    return outcome(end)
 
 
 def unmeasured(space: Space, z0: PyTree, *, length: int, n_states: int) -> Solution:

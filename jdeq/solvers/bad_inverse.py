@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._space import PyTree, Space
+from .filled import on_leading
 from .history import History
 from .small import matvec, vecmat, write_column, write_row
 
@@ -62,12 +63,14 @@ class BadInverse(NamedTuple):
         products = changes.dots(space, y, filled)
         square = jnp.sum(jnp.where(index == slot, products, 0), -1, keepdims=True)
         inverse = jnp.where(square > 0, 1 / jnp.where(square > 0, square, 1), 0)
-        column = -matvec(self.solve, jnp.where(index == slot, 0, products)) * inverse
+        others = jnp.where((index == slot) | (index >= filled), 0, products)
+        column = -on_leading(matvec, self.solve, others, filled) * inverse
         column = jnp.where(index == slot, inverse, column)
         solve = write_row(self.solve, slot, jnp.zeros_like(column))  # what it was is dropped
         solve = write_column(solve, slot, column)
 
-        c = matvec(solve, changes.dots(space, g, filled))
+        q = jnp.where(index < filled, changes.dots(space, g, filled), 0)
+        c = on_leading(matvec, solve, q, filled)
         d = space.sub(g, moves.combine(space, c, filled))
         return d, BadInverse(changes, moves, solve, z, g)
 
@@ -81,5 +84,5 @@ class BadInverse(NamedTuple):
         q = self.moves.dots(space, v, filled)
         index = lax.broadcasted_iota(steps.dtype, q.shape, q.ndim - 1)
         kept = index < steps[..., None]
-        e = jnp.where(kept, vecmat(jnp.where(kept, q, 0), self.solve), 0)
+        e = jnp.where(kept, on_leading(vecmat, self.solve, jnp.where(kept, q, 0), filled), 0)
         return space.add(v, self.changes.combine(space, e, filled), -1)

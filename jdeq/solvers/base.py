@@ -79,9 +79,17 @@ class IterativeSolver(Solver):
 
     Args:
         return_final: return the last state instead of the best one.
+        check_every: ask whether all samples have stopped only after this many iterations. The
+            answers are the same, at up to `check_every - 1` evaluations of `f` more. For batches
+            that are sharded over many devices, where the question is a collective.
     """
 
     return_final: bool = False
+    check_every: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int("check_every", self.check_every, low=1)
 
     @property
     def differentiates(self) -> bool:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._space import PyTree, Space
+from .filled import on_leading
 from .history import History
 from .small import matvec, shift, unshift, vecmat, write_column, write_row
 
@@ -64,7 +65,7 @@ class GoodInverse(NamedTuple):
         kept = (index < slot) & (index >= start[..., None])
 
         p = jnp.where(kept, self.directions.dots(space, g, filled), 0)
-        c = jnp.where(kept, matvec(self.chain, p), 0)
+        c = jnp.where(kept, on_leading(matvec, self.chain, p, filled), 0)
         w = jnp.where(kept, shift(c) - mu * c, 0)
         # the last factor holds the unknown d itself: d (1 - c_last) = g + sum_j w_j d_j
         divisor = 1 - jnp.sum(jnp.where(last & kept, c, 0), -1)
@@ -78,11 +79,11 @@ class GoodInverse(NamedTuple):
         start = jnp.where(sound, start, slot)  # a singular update: begin again with d = g
 
         square = space.dot(d, d)
-        row = inverse[..., None] * (p + matvec(self.gram, w))
+        row = inverse[..., None] * (p + on_leading(matvec, self.gram, w, filled))
         row = jnp.where(kept & sound[..., None], row, 0)
         row = jnp.where(index == slot, square[..., None], row)
         link = jnp.where(kept & sound[..., None], unshift(row) - mu * row, 0)
-        link = jnp.where(index == slot, 1, vecmat(link, self.chain))
+        link = jnp.where(index == slot, 1, on_leading(vecmat, self.chain, link, filled))
         link = link * jnp.where(square > 0, 1 / jnp.where(square > 0, square, 1), 0)[..., None]
         return d, GoodInverse(
             self.directions.write(space, slot, d),
@@ -106,5 +107,5 @@ class GoodInverse(NamedTuple):
         index = lax.broadcasted_iota(steps.dtype, q.shape, q.ndim - 1)
         kept = (index < steps[..., None]) & (index >= self.start[..., None])
         r = jnp.where(kept, unshift(q) - self.mu * q, 0)
-        e = jnp.where(kept, vecmat(r, self.chain), 0)
+        e = jnp.where(kept, on_leading(vecmat, self.chain, r, filled), 0)
         return space.add(v, self.directions.combine(space, e, filled))

@@ -1,31 +1,25 @@
 """A long history of vectors, read only as far as it is filled."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from .._space import PyTree, Space
-
-CHUNK = 16  # vectors
+from .filled import cuts, if_filled
 
 
 class History(NamedTuple):
-    """`size` vectors in chunks of up to 16, each a history of `Space`.
-
-    On a CPU, chunks in which nothing is stored yet are neither read nor written: a solve that
-    takes ten iterations costs as much with room for a hundred. On other devices a branch costs more
-    than what it saves there.
-    """
+    """`size` vectors in chunks, each a history of `Space`; see `filled`."""
 
     chunks: tuple[PyTree, ...]
 
     @classmethod
     def empty(cls, space: Space, x: PyTree, size: int) -> "History":
         """`size` zero vectors like `x`."""
-        sizes = [min(CHUNK, size - start) for start in range(0, size, CHUNK)]
+        ends = cuts(size)
+        sizes = (end - start for start, end in zip((0, *ends), ends, strict=False))
         return cls(tuple(space.history(x, n) for n in sizes))
 
     def write(self, space: Space, slot: Array, x: PyTree) -> "History":
@@ -49,7 +43,7 @@ class History(NamedTuple):
 
         return jnp.concatenate(
             [
-                _where_filled(filled, start, space.dots, nothing, chunk, x)
+                if_filled(filled, start, space.dots, nothing, chunk, x)
                 for start, _, chunk in self._bounded(space)
             ],
             -1,
@@ -66,7 +60,7 @@ class History(NamedTuple):
         for start, stop, chunk in others:
             part = weights[..., start:stop]
             skip = lambda total, *_: total
-            total = _where_filled(filled, start, more, skip, total, chunk, part)
+            total = if_filled(filled, start, more, skip, total, chunk, part)
         return jax.tree.map(lambda a, h: a.astype(h.dtype), total, first)
 
     def _bounded(self, space: Space) -> list[tuple[int, int, PyTree]]:
@@ -77,23 +71,6 @@ class History(NamedTuple):
             out.append((start, stop, chunk))
             start = stop
         return out
-
-
-def _where_filled(
-    filled: Array | None,
-    start: int,
-    compute: Callable[..., Any],
-    skip: Callable[..., Any],
-    *args: Any,
-) -> Any:
-    if filled is None:
-        return compute(*args)
-    some = filled > start
-    return lax.platform_dependent(
-        *args,
-        cpu=lambda *args: lax.cond(some, compute, skip, *args),
-        default=compute,
-    )
 
 
 def _size(space: Space, history: PyTree) -> int:

@@ -75,8 +75,8 @@ def matvec(matrix: Array, vector: Array) -> Array:
     return jnp.einsum("...ij,...j->...i", matrix, vector, precision=lax.Precision.HIGHEST)
 
 
-def vecmat(vector: Array, matrix: Array) -> Array:
-    """(*batch, m) times (*batch, m, n)."""
+def vecmat(matrix: Array, vector: Array) -> Array:
+    """(*batch, m) times (*batch, m, n), the matrix given first as in `matvec`."""
     return jnp.einsum("...i,...ij->...j", vector, matrix, precision=lax.Precision.HIGHEST)
 
 

@@ -1,0 +1,72 @@
+"""Buffers that fill up by an entry per iteration: work on the filled part alone.
+
+On a CPU the unfilled part is neither read nor written, so that a solve of ten iterations costs as
+much with room for a hundred. On other devices a branch costs more than what it saves there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+FIRST, GROWTH = 4, 1.5
+
+
+def cuts(size: int) -> tuple[int, ...]:
+    """Where a buffer of `size` entries is cut into parts: `4, 10, 19, 33, ..., size`.
+
+    Parts grow, so that few of them make up a long buffer and little is read in vain. No two have
+    the same size: XLA would make their zeros once and copy them.
+    """
+    ends, part = [], FIRST
+    while not ends or ends[-1] < size:
+        ends.append(min(size, (ends[-1] if ends else 0) + part))
+        part = int(GROWTH * part) + 1
+    return tuple(ends)
+
+
+def if_filled(
+    filled: Array | None,
+    start: int,
+    compute: Callable[..., Any],
+    skip: Callable[..., Any],
+    *args: Any,
+) -> Any:
+    """`compute(*args)`, or, on a CPU, `skip(*args)` unless more than `start` entries are filled."""
+    if filled is None:
+        return compute(*args)
+    some = filled > start
+    return lax.platform_dependent(
+        *args, cpu=lambda *args: lax.cond(some, compute, skip, *args), default=compute
+    )
+
+
+def on_leading(
+    multiply: Callable[[Array, Array], Array], matrix: Array, vector: Array, filled: Array
+) -> Array:
+    """`multiply(matrix, vector)`, of which only the `filled` leading entries are asked for.
+
+    Args:
+        multiply: `matvec` or `vecmat`.
+        matrix: (*batch, n, n).
+        vector: (*batch, n), 0 from `filled` on.
+        filled: () int32.
+    """
+    size = vector.shape[-1]
+    ends = cuts(size)
+
+    def leading(end: int) -> Callable[[Array, Array], Array]:
+        def part(matrix: Array, vector: Array) -> Array:
+            product = multiply(matrix[..., :end, :end], vector[..., :end])
+            return jnp.pad(product, [(0, 0)] * (product.ndim - 1) + [(0, size - end)])
+
+        return part
+
+    def on_cpu(matrix: Array, vector: Array) -> Array:
+        which = sum((filled > end).astype(jnp.int32) for end in ends[:-1])
+        return lax.switch(which, [leading(end) for end in ends], matrix, vector)
+
+    if len(ends) == 1:
+        return multiply(matrix, vector)
+    return lax.platform_dependent(matrix, vector, cpu=on_cpu, default=multiply)
