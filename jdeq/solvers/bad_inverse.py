@@ -35,9 +35,9 @@ class BadInverse(NamedTuple):
     g: PyTree
 
     @classmethod
-    def empty(cls, space: Space, z0: PyTree, size: int) -> "BadInverse":
+    def empty(cls, space: Space, z0: PyTree, size: int, dtype: str | None) -> "BadInverse":
         zero = jnp.zeros_like(space.dot(z0, z0))
-        history, zeros = History.empty(space, z0, size), jax.tree.map(jnp.zeros_like, z0)
+        history, zeros = History.empty(space, z0, size, dtype), jax.tree.map(jnp.zeros_like, z0)
         matrix = jnp.broadcast_to(zero[..., None, None], (*zero.shape, size, size))
         return cls(history, history, matrix, zeros, zeros)
 
@@ -71,7 +71,7 @@ class BadInverse(NamedTuple):
 
         q = jnp.where(index < filled, changes.dots(space, g, filled), 0)
         c = on_leading(matvec, solve, q, filled)
-        d = space.sub(g, moves.combine(space, c, filled))
+        d = space.add(g, moves.accumulate(space, c, filled), -1)
         return d, BadInverse(changes, moves, solve, z, g)
 
     def keep(self, moving: Array, old: Any) -> "BadInverse":
@@ -85,4 +85,4 @@ class BadInverse(NamedTuple):
         index = lax.broadcasted_iota(steps.dtype, q.shape, q.ndim - 1)
         kept = index < steps[..., None]
         e = jnp.where(kept, on_leading(vecmat, self.solve, jnp.where(kept, q, 0), filled), 0)
-        return space.add(v, self.changes.combine(space, e, filled), -1)
+        return space.add(v, self.changes.accumulate(space, e, filled), -1)

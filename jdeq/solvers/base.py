@@ -153,3 +153,11 @@ def check_tau(tau: float) -> None:
     """Raises unless 0 < tau <= 2: beyond, no real spectrum below 1 contracts."""
     if not 0 < tau <= 2:
         raise ValueError(f"tau must be in (0, 2], got {tau!r}")
+
+
+def check_history_dtype(name: str | None) -> None:
+    """Raises unless `name` is None or a floating type of at most 32 bits."""
+    if name not in (None, "float32", "bfloat16", "float16"):
+        raise ValueError(
+            f"history_dtype must be 'float32', 'bfloat16' or 'float16', or None, got {name!r}"
+        )

@@ -9,7 +9,13 @@ from jax import Array
 from .._loop import Solution
 from .._space import PyTree, Space
 from .bad_inverse import BadInverse
-from .base import InverseEstimator, IterativeSolver, check_int, check_tau
+from .base import (
+    InverseEstimator,
+    IterativeSolver,
+    check_history_dtype,
+    check_int,
+    check_tau,
+)
 from .good_inverse import GoodInverse
 from .line_search import LineSearch
 
@@ -51,6 +57,9 @@ class Broyden(IterativeSolver, InverseEstimator):
             non-finite. A trial is an iteration with its evaluation, and takes a place in the
             memory; a vector more is held. For `f` that grows fast; in the way for bounded `f`,
             whose residuals must rise before they fall.
+        history_dtype: `"bfloat16"`, `"float16"` or `"float32"`: in which the history is held, if
+            not in the state's. Halves its memory; steps are rounded to it, which costs iterations
+            where the tolerance is tight.
 
     Source: C. G. Broyden, Math. Comp. 19 (1965); TorchDEQ paper, eqs. 10-12.
 
@@ -65,10 +74,12 @@ class Broyden(IterativeSolver, InverseEstimator):
     tau: float = 1.0
     update: Literal["good", "bad"] = "good"
     line_search: bool = False
+    history_dtype: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_tau(self.tau)
+        check_history_dtype(self.history_dtype)
         if self.memory is not None:
             check_int("memory", self.memory, low=1)
         if self.update not in ("good", "bad"):
@@ -80,7 +91,7 @@ class Broyden(IterativeSolver, InverseEstimator):
         size = self.max_iter + 1 if self.memory is None else min(self.memory, self.max_iter + 1)
         kind = GoodInverse if self.update == "good" else BadInverse
         search = LineSearch.start(space, z0, self.tau) if self.line_search else None
-        return BroydenState(kind.empty(space, z0, size), search)
+        return BroydenState(kind.empty(space, z0, size, self.history_dtype), search)
 
     def step(self, space: Space, k: Array, z: PyTree, fz: PyTree, state: BroydenState):
         g = space.sub(fz, z)

@@ -34,11 +34,11 @@ class GoodInverse(NamedTuple):
     start: Array
 
     @classmethod
-    def empty(cls, space: Space, z0: PyTree, size: int) -> "GoodInverse":
+    def empty(cls, space: Space, z0: PyTree, size: int, dtype: str | None) -> "GoodInverse":
         zero = jnp.zeros_like(space.dot(z0, z0))
         row = jnp.broadcast_to(zero[..., None], (*zero.shape, size))
         matrix = jnp.broadcast_to(zero[..., None, None], (*zero.shape, size, size))
-        history = History.empty(space, z0, size)
+        history = History.empty(space, z0, size, dtype)
         return cls(history, row, matrix, matrix, jnp.zeros_like(zero, jnp.int32))
 
     def direction(
@@ -75,7 +75,8 @@ class GoodInverse(NamedTuple):
         w = jnp.where(sound[..., None], w, 0)
         if again is not None:  # g and w are 0
             w = jnp.where(again[..., None], last.astype(w.dtype), w)
-        d = space.scale(space.add(g, self.directions.combine(space, w, filled)), inverse)
+        d = space.scale(space.add(g, self.directions.accumulate(space, w, filled)), inverse)
+        d = self.directions.rounded(space, d)
         start = jnp.where(sound, start, slot)  # a singular update: begin again with d = g
 
         square = space.dot(d, d)
@@ -108,4 +109,4 @@ class GoodInverse(NamedTuple):
         kept = (index < steps[..., None]) & (index >= self.start[..., None])
         r = jnp.where(kept, unshift(q) - self.mu * q, 0)
         e = jnp.where(kept, on_leading(vecmat, self.chain, r, filled), 0)
-        return space.add(v, self.directions.combine(space, e, filled))
+        return space.add(v, self.directions.accumulate(space, e, filled))

@@ -16,11 +16,11 @@ class History(NamedTuple):
     chunks: tuple[PyTree, ...]
 
     @classmethod
-    def empty(cls, space: Space, x: PyTree, size: int) -> "History":
-        """`size` zero vectors like `x`."""
+    def empty(cls, space: Space, x: PyTree, size: int, dtype: str | None = None) -> "History":
+        """`size` zero vectors like `x`, or of another `dtype`."""
         ends = cuts(size)
         sizes = (end - start for start, end in zip((0, *ends), ends, strict=False))
-        return cls(tuple(space.history(x, n) for n in sizes))
+        return cls(tuple(space.history(x, n, dtype) for n in sizes))
 
     def write(self, space: Space, slot: Array, x: PyTree) -> "History":
         """The history with `x` in `slot`, the same one for all samples."""
@@ -49,8 +49,12 @@ class History(NamedTuple):
             -1,
         )
 
-    def combine(self, space: Space, weights: Array, filled: Array | None = None) -> PyTree:
-        """sum_j weights_j h_j; the weights from slot `filled` on must be 0."""
+    def rounded(self, space: Space, x: PyTree) -> PyTree:
+        """`x` as the history will hold it."""
+        return space.rounded(x, self.chunks[0])
+
+    def accumulate(self, space: Space, weights: Array, filled: Array | None = None) -> PyTree:
+        """sum_j weights_j h_j in float32 or better; weights from slot `filled` on must be 0."""
         (_, stop, first), *others = self._bounded(space)
         total = space.accumulate(first, weights[..., :stop])
 
@@ -61,7 +65,7 @@ class History(NamedTuple):
             part = weights[..., start:stop]
             skip = lambda total, *_: total
             total = if_filled(filled, start, more, skip, total, chunk, part)
-        return jax.tree.map(lambda a, h: a.astype(h.dtype), total, first)
+        return total
 
     def _bounded(self, space: Space) -> list[tuple[int, int, PyTree]]:
         """First slot, the slot after the last, and the chunk."""
