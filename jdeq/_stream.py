@@ -72,11 +72,11 @@ def solve_stream(
     requests = jax.tree.map(jnp.asarray, requests)
     z0 = jax.tree.map(jnp.zeros_like, requests) if z0 is None else z0
     z0 = check_state(z0, 1)
-    counts = {x.shape[0] if x.ndim else None for x in jax.tree.leaves((requests, z0))}
-    if len(counts) != 1 or None in counts:
-        raise ValueError(f"requests and z0 need one leading axis of samples, got {counts}")
+    shapes = [x.shape for x in jax.tree.leaves((z0, requests))]
+    if any(shape[:1] != shapes[0][:1] for shape in shapes):
+        raise ValueError(f"requests and z0 need one leading axis of samples, got {shapes}")
     trace(lambda z: f(z, requests), z0)  # for its checks
-    queue = _Queue(f, forward, requests, z0, counts.pop())
+    queue = _Queue(f, forward, requests, z0, shapes[0][0])
     best, passes = queue.solve(min(slots, queue.size), halvings)
     info = SolverInfo(
         abs_residual=best.abs_residual,
