@@ -9,7 +9,7 @@ import numpy as np
 
 from .function import Function, State
 from .jax_runs import JaxBare, make_run
-from .runs import ANDERSON_M, BROYDEN_MEMORY, MAX_ITER, Run, Task
+from .runs import ANDERSON_M, BROYDEN_MEMORY, MAX_ITER, RESTART, Run, Task
 
 SOLVERS = {
     "fixed point": (jaxopt.FixedPointIteration, {}),
@@ -39,8 +39,9 @@ class Jaxopt:
         def solve(f, z0, args, tol, backward_tol):
             # from its first inverse, the identity, Broyden's method wants z - f(z)
             root = lambda z, args: jax.tree.map(jnp.subtract, z, f(z, args))
-            gmres = functools.partial(  # which stops within a restart, unlike the batched kind
-                jaxopt.linear_solve.solve_gmres, tol=backward_tol, solve_method="incremental"
+            # it looks at the residual at restarts only; the "incremental" kind takes more products
+            gmres = functools.partial(
+                jaxopt.linear_solve.solve_gmres, tol=backward_tol, restart=RESTART
             )
             solver = make(
                 root if make is jaxopt.Broyden else f,

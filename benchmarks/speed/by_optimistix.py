@@ -6,7 +6,7 @@ import optimistix
 
 from .function import Function, State
 from .jax_runs import JaxBare, make_run
-from .runs import MAX_ITER, Run, Task
+from .runs import MAX_ITER, RESTART, Run, Task
 
 
 class Optimistix:
@@ -24,7 +24,9 @@ class Optimistix:
         def solve(f, z0, args, tol, backward_tol):
             # the step's root mean square against `tol`, a rule that does not depend on the size
             solver = optimistix.FixedPointIteration(0.0, tol, optimistix.rms_norm)
-            linear = lineax.GMRES(rtol=0.0, atol=backward_tol, norm=optimistix.rms_norm, restart=10)
+            linear = lineax.GMRES(
+                rtol=0.0, atol=backward_tol, norm=optimistix.rms_norm, restart=RESTART
+            )
             solution = optimistix.fixed_point(
                 f,
                 solver,

@@ -1,5 +1,6 @@
 """How long tracing and compiling take, beyond that of `f`."""
 
+import functools
 import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,13 +16,15 @@ from .grid import Row
 from .jax_runs import place
 from .timing import seconds_of
 
-NOTES = """Seconds to trace and compile `tanh(z w + x)`, and a solve of it, each with an own shape so
-that nothing is cached. "beyond f" is the difference; the gradient is by the default backward solve."""
+NOTES = """Seconds to trace and compile a solve of `tanh(z w + x)`, each with a shape of its own so
+that nothing is cached. "beyond f" is without what `f` alone, or its gradient, takes; gradients are
+by the default backward solve."""
 REPEATS = 3
+Program = Callable[[Any, Any], Any]  # of (z0, args), as `f` is
 
 
-def seconds_to_compile(make: Callable[[Any], Any], width: int) -> float:
-    """`make(f)` is a function of `(z0, args)`."""
+def seconds_to_compile(make: Callable[[Program], Program], width: int) -> float:
+    """What `jit(make(f))` takes to lower and compile."""
     function = dense("compile", 4, width)
     f, args = place(function)
     program = jax.jit(make(f))
@@ -34,26 +37,31 @@ def rows(context: Context) -> Iterator[tuple[str, Row]]:
     median = lambda make: statistics.median(
         seconds_to_compile(make, next(widths)) for _ in range(repeats)
     )
-    total = lambda out: sum(leaf.sum() for leaf in jax.tree.leaves(out))
-    gradient = lambda run: jax.grad(lambda z0, args: total(run(z0, args)), 1, allow_int=True)
-    plain = lambda f: f
     seconds_to_compile(plain, next(widths))  # what the first compilation of a process costs
     for name in ("fixed point", "Anderson", "Broyden"):
-        if not context.wanted(name):
-            continue
-        solver = solver_of(name, 1e-3)
+        if context.wanted(name):
+            solve = functools.partial(solving, solver_of(name, 1e-3))
+            forward, both = median(solve), median(lambda f, solve=solve: gradient(solve(f)))
+            yield (
+                name,
+                {
+                    "forward s": forward,
+                    "beyond f s": forward - median(plain),
+                    "gradient s": both,
+                    "gradient beyond f s": both - median(gradient),
+                },
+            )
 
-        def solving(f, solver=solver):
-            return lambda z0, args: jdeq.deq(lambda z: f(z, args), z0, solver=solver)[0]
 
-        forward, forward_f = median(solving), median(plain)
-        both, both_f = median(lambda f: gradient(solving(f))), median(lambda f: gradient(f))  # noqa: B023
-        yield (
-            name,
-            {
-                "forward s": forward,
-                "beyond f s": forward - forward_f,
-                "gradient s": both,
-                "gradient beyond f s": both - both_f,
-            },
-        )
+def plain(f: Program) -> Program:
+    return f
+
+
+def solving(solver: jdeq.Solver, f: Program) -> Program:
+    return lambda z0, args: jdeq.deq(lambda z: f(z, args), z0, solver=solver)[0]
+
+
+def gradient(run: Program) -> Program:
+    """Of the sum of what `run` returns, by its `args`."""
+    total = lambda args, z0: sum(leaf.sum() for leaf in jax.tree.leaves(run(z0, args)))
+    return lambda z0, args: jax.grad(total)(args, z0)

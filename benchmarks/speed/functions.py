@@ -102,6 +102,6 @@ QUICK: dict[str, Callable[[str], Function]] = {
     "transformer T=128 d=256": lambda name: transformer(name, 2, 8, 16),
     "graph, 10k nodes": lambda name: graph(name, 60, 300, 8),
     "chain of 50 images": lambda name: chain(name, 5, 8, 3, 8),
-    "MDEQ, 2 branches": lambda name: mdeq(name, 2, 8, (8, 8), expansion=1),
-    "MDEQ, 4 branches": lambda name: mdeq(name, 2, 16, (8, 8, 8, 8), expansion=1),
+    "MDEQ, 2 branches": lambda name: mdeq(name, 2, 16, (16, 16), expansion=2),
+    "MDEQ, 4 branches": lambda name: mdeq(name, 2, 32, (16, 16, 16, 16), expansion=2),
 }

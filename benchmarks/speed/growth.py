@@ -18,8 +18,8 @@ from .timing import interleave
 
 LIMIT = 30  # iterations, all of them made
 NOTES = f"""Milliseconds per iteration, mean of {LIMIT}, on `tanh(w * z + x)`, which costs next to
-nothing beside a solver. The slopes are fitted on a log-log scale; linear growth is 1, a call's fixed
-cost makes it less."""
+nothing beside a solver. The slopes are fitted on a log-log scale: 1 is linear growth, the fixed
+cost of an iteration makes it less."""
 WINDOWS = {"Anderson": 6, "Broyden": LIMIT}
 
 

@@ -23,16 +23,11 @@ def mdeq(name: str, batch: int, size: int, channels: tuple[int, ...], *, expansi
         expansion=expansion,
         image_size=(size, size),
     )
-    graphdef, state = nnx.split(FullStage(config, rngs=nnx.Rngs(0)))
-    paths = {"/".join(map(str, path)): path for path, _ in nnx.to_flat_state(state)}
-    values = {"/".join(map(str, path)): v[...] for path, v in nnx.to_flat_state(state)}
-    theta = {key: np.array(value) for key, value in values.items()}
-    for key in theta:
-        if "conv2" in key:
-            theta[key] *= GAINS["conv2"]
-        if key.startswith("post_fuse_layers") and key.endswith("gnorm/scale"):
-            theta[key] *= GAINS["post_fuse_layers"]
+    # drawn here, as PyTorch would: running the cell's own initialisers costs seconds of compilation
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: FullStage(config, rngs=nnx.Rngs(0))))
+    leaves = {"/".join(map(str, path)): (path, v.shape) for path, v in nnx.to_flat_state(state)}
     rng = np.random.default_rng(6)
+    theta = {key: drawn(rng, key, shape) for key, (_, shape) in leaves.items()}
     z0 = []
     for i, c in enumerate(channels):
         x = rng.normal(size=(batch, size >> i, size >> i, c)).astype(np.float32)
@@ -40,14 +35,27 @@ def mdeq(name: str, batch: int, size: int, channels: tuple[int, ...], *, expansi
         z0.append(np.zeros_like(x))
 
     def by_the_zoo(ops, theta, _, z):
-        leaves = {path: nnx.Param(theta[key]) for key, path in paths.items()}
-        cell = nnx.merge(graphdef, nnx.from_flat_state(leaves))
+        weights = {path: nnx.Param(theta[key]) for key, (path, _) in leaves.items()}
+        cell = nnx.merge(graphdef, nnx.from_flat_state(weights))
         return cell(z, tuple(theta[f"x{i}"] for i in range(count)))
 
     def plain(ops, theta, _, z):
         return counterpart(ops, theta, z)
 
     return Function(name, theta, tuple(z0), plain, jax_formula=by_the_zoo)
+
+
+def drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A kernel, scale or bias, times the gain of its place."""
+    if name.endswith("kernel"):
+        value = rng.uniform(-1, 1, shape) * np.prod(shape[:-1]) ** -0.5
+    else:
+        value = np.full(shape, float(name.endswith("scale")))
+    if "conv2" in name:
+        value *= GAINS["conv2"]
+    if name.startswith("post_fuse_layers") and name.endswith("scale"):
+        value *= GAINS["post_fuse_layers"]
+    return value.astype(np.float32)
 
 
 def counterpart(ops, theta, z):

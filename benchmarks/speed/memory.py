@@ -16,9 +16,10 @@ from .jax_runs import place
 from .peak import TASKS
 
 MIB = 2**20
-NOTES = """XLA: the temporary memory of a compiled Broyden solve (`memory_analysis`) beside the bytes
-of one vector per iteration, and of the two that the U V^T form needs. Peak: resident memory of a
-fresh process after the solve, less its peak after `f` alone (dense, batch 512, D=2048)."""
+NOTES = """XLA: the temporary memory of a compiled Broyden solve (`memory_analysis`) beside that of
+one vector per iteration, and of the two that the U V^T form needs. Peak: the most resident memory
+of a fresh process, after `f` and its products alone, and after a solve (dense, batch 512, D=2048).
+What XLA takes to compile a solve is in it."""
 
 
 def rows(context: Context) -> Iterator[tuple[str, Row]]:

@@ -1,16 +1,18 @@
 """What the solvers cost beyond `f`: a solve against a compiled loop of as many evaluations."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import jdeq
 
 from .by_jdeq import solver_of
 from .context import Context
+from .function import Function
 from .functions import dense
 from .grid import Row
 from .jax_runs import JaxBare, make_run
-from .runs import Task
+from .runs import Bare, Task
 from .timing import interleave
 from .verify import check_residual
 
@@ -29,35 +31,30 @@ def rows(context: Context) -> Iterator[tuple[str, Row]]:
     for width in widths:
         function = dense(f"dense D={width}", 64, width)
         bare = JaxBare(function)
-        for limit in limits:
-            for name in ("fixed point", "Anderson", "Broyden"):
-                for mode in (f"to {TOL:.0e}", "all"):
-                    row = f"D={width}, max_iter={limit}, {name}, {mode}"
-                    if not context.wanted(row):
-                        continue
-                    solver = solver_of(name, TOL, limit)
-                    solver = every_iteration(solver) if mode == "all" else solver
+        for limit, name in itertools.product(limits, ("fixed point", "Anderson", "Broyden")):
+            solver = solver_of(name, TOL, limit)
+            modes = {f"to {TOL:.0e}": solver, "all": every_iteration(solver)}
+            for mode, chosen in modes.items():
+                row = f"D={width}, max_iter={limit}, {name}, {mode}"
+                if context.wanted(row):
+                    yield row, measure(function, bare, chosen, context)
 
-                    def solve(f, z0, args, *_, solver=solver):
-                        z, info = jdeq.deq(lambda z: f(z, args), z0, solver=solver)
-                        return z, info.nfe
 
-                    run = make_run(function, Task(name), solve)
-                    outcome = run.outcome(TOL, TOL)
-                    goal = 1e-2 if context.quick else TOL
-                    residual = check_residual(function, outcome, goal)
-                    calls = {
-                        "solve": lambda run=run: run.call(TOL, TOL),
-                        "f": lambda n=outcome.nfe: bare.evaluations(n),
-                    }
-                    times = interleave(calls, context.effort)
-                    yield (
-                        row,
-                        {
-                            "NFE": outcome.nfe,
-                            "residual": residual,
-                            "solve ms": 1e3 * times["solve"],
-                            "f ms": 1e3 * times["f"],
-                            "overhead": times["solve"] / times["f"],
-                        },
-                    )
+def measure(function: Function, bare: Bare, solver: jdeq.Solver, context: Context) -> Row:
+    def solve(f, z0, args, *_):
+        z, info = jdeq.deq(lambda z: f(z, args), z0, solver=solver)
+        return z, info.nfe
+
+    run = make_run(function, Task("any"), solve)
+    outcome = run.outcome(TOL, TOL)
+    # a quick run is given too few iterations to get anywhere
+    reached = check_residual(function, outcome, 1.0 if context.quick else TOL)
+    calls = {"solve": lambda: run.call(TOL, TOL), "f": lambda: bare.evaluations(outcome.nfe)}
+    times = interleave(calls, context.effort)
+    return {
+        "NFE": outcome.nfe,
+        "residual": reached,
+        "solve ms": 1e3 * times["solve"],
+        "f ms": 1e3 * times["f"],
+        "overhead": times["solve"] / times["f"],
+    }

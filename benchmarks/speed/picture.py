@@ -48,12 +48,13 @@ def scatter(axes, rows: list[Row], value, name: str) -> None:
         ]
         if points:
             axes.plot(*zip(*points, strict=True), "o", color=colour, label=library, alpha=0.7)
+    if axes.lines:
+        axes.legend(fontsize=8)
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_yticks(range(len(lines)), [f"{f}: {s}" for f, s in lines], fontsize=6)
     axes.set_title(name)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
 
 
 def growth(axes, rows: dict[str, Row]) -> None:

@@ -3,9 +3,10 @@
 from typing import Any
 
 from .results import Results
-from .runs import ANDERSON_M, BROYDEN_MEMORY, MAX_ITER, PHANTOM_STEPS
+from .runs import ANDERSON_M, BROYDEN_MEMORY, MAX_ITER, PHANTOM_STEPS, RESTART
 from .sections import SECTIONS
 from .summary import Row, f_ratio, lines, losses, title
+from .verify import GRADIENT_FACTOR
 
 COLUMNS = {  # of a grid row's libraries
     "residual": "{:.1e}",
@@ -17,19 +18,20 @@ COLUMNS = {  # of a grid row's libraries
     "overhead": "{:.2f}",
     "own_ms": "{:.2f}",
 }
-GRID_NOTES = f"""float32. Every solve has room for {MAX_ITER} iterations; Anderson mixes {ANDERSON_M},
-the phantom gradient takes {PHANTOM_STEPS} steps. `Broyden` keeps all its steps, `Broyden, memory
-{BROYDEN_MEMORY}` so many. Calls are jitted in JAX, eager in torch; the libraries of a row take turns,
-and the times are medians.
+GRID_NOTES = f"""float32. Every solve has room for {MAX_ITER} iterations; Anderson mixes
+{ANDERSON_M}, the phantom gradient takes {PHANTOM_STEPS} steps. `Broyden` keeps all its steps,
+`Broyden, memory {BROYDEN_MEMORY}` so many. Calls are jitted in JAX, eager in torch; the libraries
+of a row take turns, and the times are medians.
 
-- residual: the worst sample's `|f(z) - z| / |f(z)|`, evaluated by NumPy in float64. A solve that does
-  not reach the tolerance is not timed. jdeq and TorchDEQ (`f_stop_mode="rel"`, `core="sliced"`) stop by
-  that rule; jaxopt and optimistix by one norm of the whole batch, with the loosest tolerance, on a
-  ladder of halvings, whose residual is small enough.
-- gradient: its distance from the implicit gradient found by plain iteration, relative. For IFT at most
-  ten times the tolerance; the backward tolerances of jaxopt and optimistix are searched likewise.
-- f: evaluations of `f`; J: products with its transposed Jacobian, both counted as they run. `f + J ms`
-  is the time of as many in a bare loop of the same library (the last product, with the Jacobian by the
+- residual: the worst sample's `|f(z) - z| / |f(z)|`, evaluated by NumPy in float64. A solve that
+  does not reach the tolerance is not timed. jdeq and TorchDEQ (`f_stop_mode="rel"`,
+  `core="sliced"`) stop by that rule; jaxopt and optimistix by one norm of the whole batch, with the
+  loosest tolerance, on a ladder of halvings, whose residual is small enough.
+- gradient: its distance from the implicit gradient found by plain iteration, relative. For IFT at
+  most {GRADIENT_FACTOR} times the tolerance; the backward tolerances of jaxopt and optimistix are
+  searched likewise. Their GMRES looks at its residual every {RESTART} products.
+- f: evaluations of `f`; J: products with its transposed Jacobian by `z`, both counted as they run.
+  `f + J ms` is the time of as many in a bare loop of the same library (the last product, by the
   weights, is not in it); overhead is total / that, own the difference.
 - jaxopt and optimistix take the batch as one system: jaxopt's Anderson has one set of weights for
   all samples. optimistix has fixed point iteration only; its Newton methods are no counterparts."""
@@ -42,7 +44,8 @@ def markdown(results: Results) -> str:
     out = [
         "# Speed",
         f"`python -m benchmarks`; {machine['date']}, {machine['cpu']}, {machine['cores']} cores, "
-        f"{machine['threads']} threads in XLA and in torch, Python {machine['python']}, {versions}.",
+        f"{machine['threads']} threads in XLA and in torch (OMP_WAIT_POLICY "
+        f"{machine['omp_wait_policy']}), Python {machine['python']}, {versions}.",
     ]
     for name, section in SECTIONS.items():
         rows = results.rows(name)

@@ -36,6 +36,8 @@ def machine() -> dict[str, Any]:
         "cpu": cpu,
         "cores": os.cpu_count(),
         "threads": threads(),
+        # its threads spin between calls unless told otherwise: bad on a machine that is shared
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "not set"),
         "python": platform.python_version(),
         "versions": versions,
     }

@@ -12,6 +12,7 @@ MAX_ITER = 50  # room of every forward and backward solve
 ANDERSON_M = 6
 BROYDEN_MEMORY = 10
 PHANTOM_STEPS = 5
+RESTART = 10  # of peers' GMRES, which look at their residual there only
 
 
 class Task(NamedTuple):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 SHORTEST = 5e-3  # seconds; shorter calls are timed several at once
-SETTLE = 2e-3  # seconds for the threads of one library to sleep before another one is timed
+SETTLE = 5e-3  # seconds for the threads of one library to sleep before another one is timed
 
 
 @dataclasses.dataclass(frozen=True)

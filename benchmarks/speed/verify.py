@@ -15,7 +15,7 @@ from .jax_runs import place
 from .runs import Outcome, Run
 
 SLACK = 1.05  # float32 and float64 round differently
-GRADIENT_FACTOR = 10  # an implicit gradient may be this much worse than the residuals
+GRADIENT_FACTOR = 4  # an implicit gradient may be this much worse than the residuals
 LOOSEST, HALVINGS = 8.0, 14  # of the ladder that tolerances of peers are searched on
 
 
