@@ -91,7 +91,7 @@ FUNCTIONS: dict[str, Callable[[str], Function]] = {
     "transformer T=128 d=256": lambda name: transformer(name, 4, 128, 256),
     "graph, 10k nodes": lambda name: graph(name, 10_000, 100_000, 64),
     "chain of 50 images": lambda name: chain(name, 50, 16, 3, 32),
-    "MDEQ, 2 branches": lambda name: mdeq(name, 16, 32, (24, 24), expansion=5),
+    "MDEQ, 2 branches": lambda name: mdeq(name, 16, 32, (24, 24), expansion=2),
     "MDEQ, 4 branches": lambda name: mdeq(name, 16, 32, (16, 24, 32, 48), expansion=2),
 }
 QUICK: dict[str, Callable[[str], Function]] = {

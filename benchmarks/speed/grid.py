@@ -1,15 +1,16 @@
 """The grid: every `f`, solver, tolerance and gradient, in every library that has it."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 from .context import Context
 from .function import Function
 from .functions import FUNCTIONS, QUICK
 from .runs import BROYDEN_MEMORY, Bare, Library, Run, Task
 from .timing import Effort, interleave, seconds_of
-from .verify import WrongSolution, check, reference, search
+from .verify import GRADIENT_FACTOR, WrongSolution, check, reference, search
 
 TOLS = (1e-3, 1e-5)
 FORWARD = [
@@ -72,26 +73,57 @@ class BareTimes:
         return lambda: make(n), n
 
 
+class Prepared(NamedTuple):
+    """A verified run with its tolerances, and what is known before it is timed."""
+
+    run: Run
+    tols: tuple[float, float]
+    entry: dict[str, Any]
+
+
 def prepared(
-    function: Function, task: Task, tol: float, library: Library
-) -> tuple[Run, tuple[float, float], dict[str, Any]] | str:
-    """The run, its tolerances and what is known before it is timed; or why there is none."""
-    exact = task.backward is not None and task.backward.startswith("IFT")
+    function: Function, task: Task, tol: float, gradient_goal: float | None, library: Library
+) -> Prepared | str:
+    """The verified run; or why there is none."""
     try:
         run = library.prepare(function, task, tol)
         tols = (tol, tol)
         if library.scale is not None:
             scale = library.scale(reference(function).z)
-            tols = search(function, run, tol, scale=scale, exact=exact)
+            tols = search(function, run, tol, scale=scale, gradient_goal=gradient_goal)
         outcome = run.outcome(*tols)
         entry: dict[str, Any] = {"nfe": outcome.nfe, "tols": tols}
-        entry |= check(function, outcome, tol, exact=exact)
+        entry |= check(function, outcome, tol, gradient_goal)
     except WrongSolution as error:
         return str(error)
     entry["evaluations"], entry["products"] = outcome.nfe, 0
     if task.backward is not None:
         entry["evaluations"], entry["products"] = run.count(*tols)
-    return run, tols, entry
+    return Prepared(run, tols, entry)
+
+
+def prepare_all(
+    function: Function, task: Task, tol: float, libraries: Iterable[Library]
+) -> dict[str, Prepared | str]:
+    """Every library's run; gradients of peers need not be better than jdeq's where both may choose.
+
+    Libraries with our stopping rule come first: what the others are to reach is known then.
+    """
+    able = [library for library in libraries if library.supports(task)]
+    exact = task.backward is not None and task.backward.startswith("IFT")
+    goal = GRADIENT_FACTOR * tol if exact else None
+    found: dict[str, Prepared | str] = {}
+    for group in (
+        [library for library in able if library.scale is None],
+        [library for library in able if library.scale is not None],
+    ):
+        make = functools.partial(prepared, function, task, tol, goal)
+        with ThreadPoolExecutor() as pool:  # XLA compiles outside of the interpreter's lock
+            found |= zip((lib.name for lib in group), pool.map(make, group), strict=True)
+        ours = found.get("jdeq")
+        if exact and isinstance(ours, Prepared):
+            goal = max(tol, ours.entry["gradient_error"])
+    return found
 
 
 def measure(
@@ -103,22 +135,18 @@ def measure(
     effort: Effort,
 ) -> Row:
     """One row: each library's solve is verified, then all of them are timed in turns."""
-    able = [library for library in libraries if library.supports(task)]
-    with ThreadPoolExecutor() as pool:  # XLA compiles outside of the interpreter's lock
-        ready = list(pool.map(lambda library: prepared(function, task, tol, library), able))
     calls: dict[str, Callable[[], object]] = {}
     loops: dict[str, int] = {}
     entries: dict[str, dict[str, Any]] = {}
-    for library, result in zip(able, ready, strict=True):
+    for name, result in prepare_all(function, task, tol, libraries).items():
         if isinstance(result, str):
-            entries[library.name] = {"failure": result}
+            entries[name] = {"failure": result}
             continue
         run, tols, entry = result
-        entries[library.name] = entry
-        calls[f"{library.name} total"] = lambda run=run, tols=tols: run.call(*tols)
+        entries[name] = entry
+        calls[f"{name} total"] = lambda run=run, tols=tols: run.call(*tols)
         for kind in ("evaluations", "products") if entry["products"] else ("evaluations",):
-            key = f"{library.name} {kind}"
-            calls[key], loops[key] = bares[library.name].loop(kind, entry[kind])
+            calls[f"{name} {kind}"], loops[f"{name} {kind}"] = bares[name].loop(kind, entry[kind])
     seconds = interleave(calls, effort) if calls else {}
     for name, entry in entries.items():
         if "failure" not in entry:

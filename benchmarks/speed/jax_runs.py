@@ -1,6 +1,5 @@
 """Runs and bare evaluations in JAX, whatever the solver."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -56,7 +55,7 @@ def place(function: Function) -> tuple[Any, Any]:
     return lambda z, args: formula(jax_ops, args[0], args[1], z), args
 
 
-def jit_task(function: Function, task: Task, solve: Solve, f: Any, options: Any = None) -> Any:
+def jit_task(function: Function, task: Task, solve: Solve, f: Any) -> Any:
     """`(args, z0, tol, backward_tol) -> z, nfe` and, in a gradient task, the gradient."""
     cotangent = jax.device_put(function.cotangent())
 
@@ -65,7 +64,7 @@ def jit_task(function: Function, task: Task, solve: Solve, f: Any, options: Any 
         value = sum(jnp.vdot(a, b) for a, b in zip(z, cotangent, strict=True))
         return value, (z, nfe)
 
-    @functools.partial(jax.jit, compiler_options=options)
+    @jax.jit
     def run(args, z0, tol, backward_tol, cotangent):
         theta, graph = args
         if task.backward is None:
@@ -83,9 +82,7 @@ def make_run(function: Function, task: Task, solve: Solve) -> Run:
     z0 = jax.device_put(function.z0)
     run = jit_task(function, task, solve, f)
     counters = Counters()
-    # optimising a program that is run once would cost more than it saves
-    quick = {"xla_backend_optimization_level": 0}
-    counted = jit_task(function, task, solve, counters.watch(f), quick)
+    counted = jit_task(function, task, solve, counters.watch(f))
 
     def count(tol: float, backward_tol: float) -> Counts:
         counters.evaluations = counters.products = 0

@@ -50,6 +50,7 @@ def measure(function: Function, bare: Bare, solver: jdeq.Solver, context: Contex
     # a quick run is given too few iterations to get anywhere
     reached = check_residual(function, outcome, 1.0 if context.quick else TOL)
     calls = {"solve": lambda: run.call(TOL, TOL), "f": lambda: bare.evaluations(outcome.nfe)}
+    calls["f"]()
     times = interleave(calls, context.effort)
     return {
         "NFE": outcome.nfe,

@@ -28,8 +28,9 @@ of a row take turns, and the times are medians.
   `core="sliced"`) stop by that rule; jaxopt and optimistix by one norm of the whole batch, with the
   loosest tolerance, on a ladder of halvings, whose residual is small enough.
 - gradient: its distance from the implicit gradient found by plain iteration, relative. For IFT at
-  most {GRADIENT_FACTOR} times the tolerance; the backward tolerances of jaxopt and optimistix are
-  searched likewise. Their GMRES looks at its residual every {RESTART} products.
+  most {GRADIENT_FACTOR} times the tolerance. The backward tolerances of jaxopt and optimistix are
+  searched likewise, for the loosest whose error is that of jdeq or the tolerance, if that is more;
+  their GMRES looks at its residual every {RESTART} products.
 - f: evaluations of `f`; J: products with its transposed Jacobian by `z`, both counted as they run.
   `f + J ms` is the time of as many in a bare loop of the same library (the last product, by the
   weights, is not in it); overhead is total / that, own the difference.
