@@ -1,0 +1,1 @@
+"""The speed benchmark: the same solves by jdeq, TorchDEQ, jaxopt and optimistix."""

@@ -1,0 +1,125 @@
+"""The results in Markdown."""
+
+from typing import Any
+
+from .results import Results
+from .runs import ANDERSON_M, BROYDEN_MEMORY, MAX_ITER, PHANTOM_STEPS, RESTART
+from .sections import SECTIONS
+from .summary import Row, f_ratio, lines, losses, title
+from .verify import GRADIENT_FACTOR
+
+COLUMNS = {  # of a grid row's libraries
+    "residual": "{:.1e}",
+    "gradient_error": "{:.1e}",
+    "evaluations": "{}",
+    "products": "{}",
+    "total_ms": "{:.2f}",
+    "bare_ms": "{:.2f}",
+    "overhead": "{:.2f}",
+    "own_ms": "{:.2f}",
+}
+GRID_NOTES = f"""float32. Every solve has room for {MAX_ITER} iterations; Anderson mixes
+{ANDERSON_M}, the phantom gradient takes {PHANTOM_STEPS} steps. `Broyden` keeps all its steps,
+`Broyden, memory {BROYDEN_MEMORY}` so many. Calls are jitted in JAX, eager in torch; the libraries
+of a row take turns, and the times are medians.
+
+- residual: the worst sample's `|f(z) - z| / |f(z)|`, evaluated by NumPy in float64. A solve that
+  does not reach the tolerance is not timed. jdeq and TorchDEQ (`f_stop_mode="rel"`,
+  `core="sliced"`) stop by that rule; jaxopt and optimistix by one norm of the whole batch, with the
+  loosest tolerance, on a ladder of halvings, whose residual is small enough.
+- gradient: its distance from the implicit gradient found by plain iteration, relative. For IFT at
+  most {GRADIENT_FACTOR} times the tolerance. The backward tolerances of jaxopt and optimistix are
+  searched likewise, for the loosest whose error is that of jdeq or the tolerance, if that is more;
+  their GMRES looks at its residual every {RESTART} products.
+- f: evaluations of `f`; J: products with its transposed Jacobian by `z`, both counted as they run.
+  `f + J ms` is the time of as many in a bare loop of the same library (the last product, by the
+  weights, is not in it); overhead is total / that, own the difference.
+- jaxopt and optimistix take the batch as one system: jaxopt's Anderson has one set of weights for
+  all samples. optimistix has fixed point iteration only; its Newton methods are no counterparts."""
+
+
+def markdown(results: Results) -> str:
+    """All sections that have rows."""
+    machine = results.machine
+    versions = ", ".join(f"{name} {v}" for name, v in machine["versions"].items())
+    out = [
+        "# Speed",
+        f"`python -m benchmarks`; {machine['date']}, {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['threads']} threads in XLA and in torch (OMP_WAIT_POLICY "
+        f"{machine['omp_wait_policy']}), Python {machine['python']}, {versions}.",
+    ]
+    for name, section in SECTIONS.items():
+        rows = results.rows(name)
+        if not rows:
+            continue
+        if name == "grid":
+            out += ["## Grid", GRID_NOTES, *grid(list(rows.values()))]
+        else:
+            out += [f"## {name.capitalize()}", section.NOTES, table(rows)]
+    return "\n\n".join(out) + "\n"
+
+
+def grid(rows: list[Row]) -> list[str]:
+    """Summary, lost rows, and a line for each library of each row."""
+    out = ["### Summary", "\n".join(f"- {line}" for line in lines(rows))]
+    lost = losses(rows)
+    if lost:
+        out += ["Rows where a peer is faster (below 0.95):", "\n".join(f"- {x}" for x in lost)]
+    head = (
+        "row",
+        "library",
+        "residual",
+        "gradient",
+        "f",
+        "J",
+        "total ms",
+        "f + J ms",
+        "overhead",
+        "own ms",
+        "f alone, torch / JAX",
+    )
+    body = []
+    for row in rows:
+        ratio = f_ratio(row)
+        for name, entry in row["libraries"].items():
+            cells = [form.format(entry[k]) if k in entry else "" for k, form in COLUMNS.items()]
+            if "failure" in entry:
+                cells[0] = entry["failure"]
+            body.append((title(row), name, *cells, "" if ratio is None else f"{ratio:.2f}"))
+    return [*out, "### Rows", lay_out(head, body)]
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """Any other section: a column for each key, in order of appearance; lists are for plots."""
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+    columns = [c for c in columns if not any(isinstance(r.get(c), list) for r in rows.values())]
+    body = [(name, *(shown(row.get(c)) for c in columns)) for name, row in rows.items()]
+    return lay_out(("", *columns), body)
+
+
+def shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
+
+
+def lay_out(head: tuple[str, ...], body: list[tuple[str, ...]]) -> str:
+    """A Markdown table; the first column is text, the others are figures."""
+    marks = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, tuple(marks), *body))
+
+
+def brief(row: Row) -> list[str]:
+    """A row as it is done, in the terminal."""
+    if "libraries" not in row:
+        return [", ".join(f"{k} {shown(v)}" for k, v in row.items() if not isinstance(v, list))]
+    out = []
+    for name, entry in row["libraries"].items():
+        if "failure" in entry:
+            out.append(f"{name:>10}  {entry['failure']}")
+            continue
+        figures = (f"{k} {form.format(entry[k])}" for k, form in COLUMNS.items() if k in entry)
+        out.append(f"{name:>10}  {', '.join(figures)}")
+    return out

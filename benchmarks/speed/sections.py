@@ -1,0 +1,12 @@
+"""The benchmark's sections by name. A section is a module with `rows(context)` and `NOTES`."""
+
+from . import compiling, grid, growth, memory, overhead, vmapping
+
+SECTIONS = {
+    "grid": grid,
+    "overhead": overhead,
+    "vmap": vmapping,
+    "compile": compiling,
+    "memory": memory,
+    "growth": growth,
+}
