@@ -14,7 +14,8 @@ from zoo.mdeq.task import MDEQTask
 from zoo.run import RunConfig
 from zoo.task import Data, TrainConfig
 
-GOLDEN = pathlib.Path(__file__).parents[2] / "../shared/golden/mdeq_cifar"
+SHARED = pathlib.Path(__file__).parents[2] / "../shared"
+GOLDEN = SHARED / "golden/mdeq_cifar"
 
 TINY = MDEQConfig(
     channels=(4,),  # one branch compiles in a fraction of the time of two
