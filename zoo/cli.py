@@ -11,10 +11,10 @@ import jax
 from flax import nnx
 
 import jdeq
+from zoo.carry import fresh_carry
 from zoo.checkpoint import open_checkpoints
 from zoo.errors import UserError
 from zoo.evaluation import Evaluator
-from zoo.memory import fresh_memory
 from zoo.options import add_options, read_options
 from zoo.parity import table
 from zoo.plugins import add_plugin_option, load_plugin
@@ -125,7 +125,7 @@ def evaluate(argv: Sequence[str]) -> int:
     data = task.load_data(defaults.data, args.data, model=defaults.model, meta=meta)
     model = nnx.eval_shape(lambda: task.build(defaults.model, deq, rngs=nnx.Rngs(0)))
     _, params, rest = nnx.split(model, nnx.Param, ...)
-    rest = jax.eval_shape(lambda rest: fresh_memory(rest, defaults.train.batch_size), rest)
+    rest = jax.eval_shape(lambda rest: fresh_carry(rest, defaults.train.batch_size), rest)
     opt_state = jax.eval_shape(task.optimizer(defaults.train).init, params)
     with open_checkpoints(checkpoint) as checkpoints:
         params, rest, _ = checkpoints.restore((params, rest, opt_state))

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from zoo.memory import fresh_memory
+from zoo.carry import Carry, fresh_carry
 from zoo.metrics import Metric
 from zoo.task import Split, Task
 
@@ -48,6 +48,7 @@ class Evaluator:
         model = nnx.clone(model)
         model.eval()
         graphdef = nnx.graphdef(model)
+        self._carry = nnx.state(model, Carry)  # its shapes may be others than in training
 
         def evaluate(
             params: nnx.State, rest: nnx.State, batch: Mapping[str, jax.Array]
@@ -64,13 +65,13 @@ class Evaluator:
     ) -> Evaluation:
         """All of `split`; each sample or token counts once, whatever the batch size.
 
-        What the model remembers goes from batch to batch; it is empty at the start, and `rest`
-        stays as it is.
+        What the model carries goes from batch to batch, starting with nothing; `rest` stays as
+        it is.
         """
         outputs, weights = [], []
         for batch, weight in split.eval_batches(batch_size):
             if not weights:
-                rest = fresh_memory(rest, len(weight))
+                rest = nnx.merge_state(rest, fresh_carry(self._carry, len(weight)))
             out, rest = self._evaluate(params, rest, batch)
             outputs.append(jax.device_get(out))
             weights.append(weight.astype(np.float64))

@@ -135,7 +135,7 @@ class Task(Protocol):
     ) -> tuple[Array, dict[str, Array]]:
         """Training loss () and scalar metrics: what the metric is made of, `residual`, `nfe`.
 
-        It may write to variables of the model that are not parameters: statistics, `Memory`.
+        It may write to variables of the model that are not parameters: statistics, `Carry`.
         """
         ...
 
@@ -144,7 +144,7 @@ class Task(Protocol):
 
         Each is per sample (B,), or per token (B, L) where that makes sense; `nfe` () is that of
         the batch. Residuals are those that the solver's `tol` is for, apart from `residual`,
-        which is relative. `Memory` that it writes is there again for the next batch.
+        which is relative. `Carry` that it writes is there again for the next batch.
         """
         ...
 

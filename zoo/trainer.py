@@ -11,10 +11,10 @@ import optax
 from flax import nnx
 from tqdm import tqdm
 
+from zoo.carry import fresh_carry
 from zoo.checkpoint import Checkpoints, open_checkpoints
 from zoo.errors import UserError
 from zoo.evaluation import Evaluation, Evaluator
-from zoo.memory import fresh_memory
 from zoo.metrics import MetricsLog, read_metrics
 from zoo.plots import plot_run
 from zoo.run import RunConfig
@@ -47,7 +47,7 @@ class Trainer:
         model = create(jax.random.key(config.seed))
         model.train()
         graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-        rest = fresh_memory(rest, config.train.batch_size)
+        rest = fresh_carry(rest, config.train.batch_size)
         self.state: State = (params, rest, jax.jit(optimizer.init)(params))
         self.step = 0
         self._evaluator = Evaluator(task, model)

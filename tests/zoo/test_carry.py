@@ -11,12 +11,12 @@ import pytest
 from flax import nnx
 
 from tests.zoo.test_cli import run
-from tests.zoo.toy_lm import TASK, Toy, ToyConfig
+from tests.zoo.toy_lm import TASK, Toy, ToyConfig, ToyTask
+from zoo.carry import Carry, forget, fresh_carry
 from zoo.checkpoint import open_checkpoints
 from zoo.data.streams import Streams
 from zoo.data.vocabulary import Vocabulary
 from zoo.evaluation import Evaluator
-from zoo.memory import Memory, forget, fresh_memory
 from zoo.metrics import read_metrics
 from zoo.registry import MODELS
 from zoo.run import RunConfig
@@ -58,7 +58,7 @@ def test_a_resumed_run_remembers(config, data, tmp_path):
     Trainer(TASK, config, data).fit(tmp_path / "b", stop_after=5)  # a pass has 9 steps
     second = Trainer(TASK, config, data)
     second.restore(tmp_path / "b")
-    memory = jax.tree.leaves(nnx.filter_state(second.state[1], Memory))
+    memory = jax.tree.leaves(nnx.filter_state(second.state[1], Carry))
     assert [m.shape for m in memory] == [(4, 4)] and np.all(memory[0] != 0)
     resumed = second.fit(tmp_path / "b")
     for a, b in zip(jax.tree.leaves(through.state), jax.tree.leaves(second.state), strict=True):
@@ -100,9 +100,44 @@ def test_an_evaluation_in_segments_is_that_of_whole_streams(batch_size):
         assert whole.loss == pytest.approx(float(model.nll(batch).mean()), rel=1e-6)
 
 
+class Window(nnx.Module):
+    """Carries the last tokens and their number: 3 in training, 6 in evaluation."""
+
+    def __init__(self):
+        self.last = Carry(self.room(3))
+
+    def eval(self, **attributes):
+        super().eval(**attributes)
+        self.last.set_value(self.room(6))
+
+    def room(self, n: int):
+        return {"tokens": jnp.zeros((1, n), jnp.int32), "filled": jnp.zeros((1,), jnp.int32)}
+
+
+class WindowTask(ToyTask):
+    """Its figures are what the window holds before each segment."""
+
+    def evaluate(self, model, batch):
+        last = model.last.get_value()
+        room = last["tokens"].shape[1]
+        tokens = jnp.concatenate([last["tokens"], batch["x"]], axis=1)[:, -room:]
+        filled = jnp.minimum(last["filled"] + batch["x"].shape[1], room)
+        model.last.set_value({"tokens": tokens, "filled": filled})
+        figures = self.figures(jnp.broadcast_to(last["filled"][:, None], batch["x"].shape))
+        return figures | {"residual": last["tokens"][:, -1]}
+
+
+def test_evaluation_may_carry_more_than_training():
+    model = Window()
+    _, params, rest = nnx.split(model, nnx.Param, ...)
+    evaluation = Evaluator(WindowTask(), model)(params, rest, Streams(np.arange(17), 4), 1)
+    assert evaluation.loss == (0 + 4 + 6 + 6) / 4
+    assert evaluation.residual == (0 + 3 + 7 + 11) / 4
+
+
 def test_rows_are_forgotten_each_by_itself():
     model = Toy(ToyConfig(), rngs=nnx.Rngs(0))
-    nnx.update(model, fresh_memory(nnx.state(model, Memory), 3))
+    nnx.update(model, fresh_carry(nnx.state(model, Carry), 3))
     model.memory.set_value(jnp.ones((3, 4)))
     forget(model, jnp.array([False, True, False]))
     np.testing.assert_array_equal(model.memory[:, 0], [1, 0, 1])
