@@ -37,7 +37,9 @@ class Checkpoints:
         """Step of the newest complete checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: Any, config: dict[str, Any], meta: Mapping[str, Any]) -> None:
+    def save(
+        self, step: int, state: Any, config: dict[str, Any], meta: Mapping[str, Any] | None = None
+    ) -> None:
         """Saves a pytree of arrays with its configuration and what belongs to its data.
 
         Does nothing if `step` is there.

@@ -20,7 +20,7 @@ from zoo.parity import table
 from zoo.plugins import add_plugin_option, load_plugin
 from zoo.registry import MODELS, get_task
 from zoo.run import RunConfig
-from zoo.task import Preset, Task
+from zoo.task import Data, Preset, Task
 from zoo.trainer import Trainer
 
 T = TypeVar("T")
@@ -82,8 +82,7 @@ def train(argv: Sequence[str]) -> int:
     if args.stop_after is not None and args.stop_after < 1:
         raise UserError(f"--stop_after must be at least 1, got {args.stop_after}")
     data = task.load_data(config.data, args.data, model=config.model, meta=meta)
-    model = _valid(lambda: dataclasses.replace(config.model, **data.sizes))
-    config = dataclasses.replace(config, model=model)
+    config = dataclasses.replace(config, model=_sized(config.model, data))
     _make_folder(out)
     trainer = Trainer(task, config, data)
     if args.resume:
@@ -123,6 +122,8 @@ def evaluate(argv: Sequence[str]) -> int:
     checkpoint = pathlib.Path(args.checkpoint)
     meta = _saved_meta(checkpoint)
     data = task.load_data(defaults.data, args.data, model=defaults.model, meta=meta)
+    if _sized(defaults.model, data) != defaults.model:  # weights without a vocabulary of their own
+        raise UserError(f"{checkpoint}: the model is not one for these data, with {data.sizes}")
     model = nnx.eval_shape(lambda: task.build(defaults.model, deq, rngs=nnx.Rngs(0)))
     _, params, rest = nnx.split(model, nnx.Param, ...)
     rest = jax.eval_shape(lambda rest: fresh_carry(rest, defaults.train.batch_size), rest)
@@ -250,6 +251,11 @@ def _saved_run(task: Task, folder: pathlib.Path) -> RunConfig:
     if saved.name != task.name:
         raise UserError(f"{folder}: a checkpoint of model {saved.name!r}, not {task.name!r}")
     return saved
+
+
+def _sized(model: T, data: Data) -> T:
+    """The model's configuration with the sizes that follow from the data."""
+    return _valid(lambda: dataclasses.replace(model, **data.sizes))  # pyright: ignore
 
 
 def _saved_meta(folder: pathlib.Path) -> dict[str, Any]:

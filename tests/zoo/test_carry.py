@@ -13,7 +13,7 @@ from flax import nnx
 from tests.zoo.test_cli import run
 from tests.zoo.toy_lm import TASK, Toy, ToyConfig, ToyTask
 from zoo.carry import Carry, forget, fresh_carry
-from zoo.checkpoint import open_checkpoints
+from zoo.checkpoint import Checkpoints, open_checkpoints
 from zoo.data.streams import Streams
 from zoo.data.vocabulary import Vocabulary
 from zoo.evaluation import Evaluator
@@ -173,6 +173,16 @@ def test_another_text_needs_the_same_characters(text, tmp_path, capsys):
     for command in ("eval toy --checkpoint", "train toy --resume --out"):
         assert run(*command.split(), out, "--data", text) == 2
         assert "train text: the character 'L' is not in the vocab" in capsys.readouterr().err
+
+
+def test_weights_without_a_vocabulary_need_data_of_their_size(text, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    monkeypatch.setattr(Checkpoints, "restore_meta", lambda self: {})
+    assert run("train", "toy", "--data", text, "--out", out, "--steps", 1) == 0
+    assert run("eval", "toy", "--checkpoint", out, "--data", text) == 0
+    (text / "all.txt").write_text(TEXT.upper() + TEXT)
+    assert run("eval", "toy", "--checkpoint", out, "--data", text) == 2
+    assert "not one for these data, with {'n_tokens': 54}" in capsys.readouterr().err
 
 
 def test_too_short_a_text_is_said_before_training(text, capsys, tmp_path):
