@@ -1,15 +1,17 @@
 """The command line: `python -m zoo COMMAND MODEL [options]`."""
 
 import argparse
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 from flax import nnx
 
 import jdeq
+from zoo.carry import fresh_carry
 from zoo.checkpoint import open_checkpoints
 from zoo.errors import UserError
 from zoo.evaluation import Evaluator
@@ -18,7 +20,7 @@ from zoo.parity import table
 from zoo.plugins import add_plugin_option, load_plugin
 from zoo.registry import MODELS, get_task
 from zoo.run import RunConfig
-from zoo.task import Preset, Task
+from zoo.task import Data, Preset, Task
 from zoo.trainer import Trainer
 
 T = TypeVar("T")
@@ -75,10 +77,12 @@ def train(argv: Sequence[str]) -> int:
     add_plugin_option(run)
     _add_settings(parser, defaults)
     args = parser.parse_args(argv[1:])
+    meta = _saved_meta(out) if args.resume else {}
     config = _configured(args, defaults, task, preset, args.seed)
     if args.stop_after is not None and args.stop_after < 1:
         raise UserError(f"--stop_after must be at least 1, got {args.stop_after}")
-    data = task.load_data(config.data, args.data)
+    data = task.load_data(config.data, args.data, model=config.model, meta=meta)
+    config = dataclasses.replace(config, model=_sized(config.model, data))
     _make_folder(out)
     trainer = Trainer(task, config, data)
     if args.resume:
@@ -101,7 +105,8 @@ def evaluate(argv: Sequence[str]) -> int:
     run = parser.add_argument_group("run")
     run.add_argument("--checkpoint", metavar="DIR", help="--out folder of a training run")
     run.add_argument("--data", type=pathlib.Path, metavar="DIR", help="folder of the data set")
-    size, text = defaults.train.eval_batch_size, "samples per batch (default: %(default)s)"
+    size = defaults.train.eval_batch_size
+    text = "samples, or streams, per batch (default: %(default)s)"
     run.add_argument("--eval_batch_size", type=int, default=size, help=text)
     add_plugin_option(run)
     jdeq.add_deq_args(parser, defaults.deq)
@@ -114,11 +119,16 @@ def evaluate(argv: Sequence[str]) -> int:
     for name in same_weights:
         if getattr(deq, name) != getattr(defaults.deq, name):
             raise UserError(f"--{name} cannot change after training: it defines the parameters")
-    data = task.load_data(defaults.data, args.data)
+    checkpoint = pathlib.Path(args.checkpoint)
+    meta = _saved_meta(checkpoint)
+    data = task.load_data(defaults.data, args.data, model=defaults.model, meta=meta)
+    if _sized(defaults.model, data) != defaults.model:  # weights without a vocabulary of their own
+        raise UserError(f"{checkpoint}: the model is not one for these data, with {data.sizes}")
     model = nnx.eval_shape(lambda: task.build(defaults.model, deq, rngs=nnx.Rngs(0)))
     _, params, rest = nnx.split(model, nnx.Param, ...)
+    rest = jax.eval_shape(lambda rest: fresh_carry(rest, defaults.train.batch_size), rest)
     opt_state = jax.eval_shape(task.optimizer(defaults.train).init, params)
-    with open_checkpoints(pathlib.Path(args.checkpoint)) as checkpoints:
+    with open_checkpoints(checkpoint) as checkpoints:
         params, rest, _ = checkpoints.restore((params, rest, opt_state))
     evaluation = Evaluator(task, model)(params, rest, data.test, args.eval_batch_size)
     print(evaluation.line("test", task.metric))
@@ -241,6 +251,16 @@ def _saved_run(task: Task, folder: pathlib.Path) -> RunConfig:
     if saved.name != task.name:
         raise UserError(f"{folder}: a checkpoint of model {saved.name!r}, not {task.name!r}")
     return saved
+
+
+def _sized(model: T, data: Data) -> T:
+    """The model's configuration with the sizes that follow from the data."""
+    return _valid(lambda: dataclasses.replace(model, **data.sizes))  # pyright: ignore
+
+
+def _saved_meta(folder: pathlib.Path) -> dict[str, Any]:
+    with open_checkpoints(folder) as checkpoints:
+        return checkpoints.restore_meta()
 
 
 def _make_folder(out: pathlib.Path) -> None:

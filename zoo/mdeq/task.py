@@ -13,10 +13,12 @@ from jax import Array
 import jdeq
 from zoo.data.cifar10 import cifar10, crop_and_flip
 from zoo.data.digits import digits
+from zoo.data.samples import Samples
 from zoo.mdeq import parity
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.model import MDEQ
 from zoo.mdeq.presets import PRESETS
+from zoo.metrics import ACCURACY
 from zoo.parity import Row
 from zoo.task import Data, Preset, TrainConfig
 
@@ -28,23 +30,30 @@ class MDEQTask:
 
     name = "mdeq"
     summary = "multiscale DEQ, image classification"
-    metric = "accuracy"
+    metric = ACCURACY
     presets: Mapping[str, Preset] = PRESETS
 
     def model_config(self, fields: Mapping[str, Any]) -> MDEQConfig:
         """Sizes from a saved configuration."""
         return MDEQConfig(**fields)
 
+    def train_config(self, fields: Mapping[str, Any]) -> TrainConfig:
+        """Training settings from a saved configuration."""
+        return TrainConfig(**fields)
+
     def build(self, config: MDEQConfig, deq: jdeq.DEQConfig, *, rngs: nnx.Rngs) -> MDEQ:
         """A model with fresh weights."""
         return MDEQ(config, deq, rngs=rngs)
 
-    def load_data(self, source: str, folder: pathlib.Path | None) -> Data:
+    def load_data(
+        self, source: str, folder: pathlib.Path | None, *, model: MDEQConfig, meta: Mapping
+    ) -> Data:
         """Digits, or CIFAR-10 from `folder`."""
         if source == "digits":
             return digits()
         train, test = cifar10(folder)
-        return Data(train, test, crop_and_flip if source == "cifar10-augmented" else None)
+        augment = crop_and_flip if source == "cifar10-augmented" else None
+        return Data(Samples(train, augment), Samples(test))
 
     def loss(
         self, model: MDEQ, batch: Mapping[str, Array], key: Array
