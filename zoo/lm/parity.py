@@ -31,13 +31,14 @@ from zoo.torch_import import export_arrays
 class Segment(NamedTuple):
     """What a run makes of a segment: state (B, L, D), NLL (B, L), loss (), memory afterwards.
 
-    And the Jacobian penalty (), unweighted, where a probe was given.
+    `steps` (B,) of the solver; the Jacobian penalty (), unweighted, where a probe was given.
     """
 
     z: Array
     nll: Array
     loss: Array
     memory: Memory
+    steps: Array
     penalty: Array
 
 
@@ -105,6 +106,22 @@ def _run_rows(reference: Reference, run: Run, tolerances: Tolerances) -> list[Ro
             compare(f"{name}_nll", segment.nll, io[f"{name}_nll"], tolerance),
             compare(f"{name}_loss", segment.loss, io[f"{name}_loss"], tolerance),
         ]
+    return rows + _last_segment_rows(reference, run, segment, tolerance)
+
+
+def _last_segment_rows(
+    reference: Reference, run: Run, segment: Segment, tolerance: float
+) -> list[Row]:
+    """What is recorded of the last segment alone."""
+    io, rows = reference.files["io"], []
+    steps, order = f"{run.name}_last_seg_nstep", "nll_in_upstream_order_last_seg"
+    if steps in io:  # counted in evaluations of f
+        rows.append(compare(steps, segment.steps + 1, io[steps], 0.0))
+    if run is reference.main_run and order in io:
+        _, targets = reference.segment(reference.n_segments - 1)
+        cluster = np.searchsorted(reference.config.cutoffs, targets.ravel(), side="right")
+        grouped = segment.nll.ravel()[np.argsort(cluster, kind="stable")]
+        rows.append(compare(order, grouped.reshape(targets.shape), io[order], tolerance))
     return rows
 
 
@@ -123,7 +140,7 @@ def _segment(
     penalty = jnp.zeros_like(loss)
     if probe is not None:
         penalty = probed_jac_reg(model.equilibrium.f(context), z, probe)
-    return Segment(z, nlls[-1], loss, memory.extended(z, context.u), penalty)
+    return Segment(z, nlls[-1], loss, memory.extended(z, context.u), info.steps, penalty)
 
 
 def _solve(model: LanguageModel, run: Run, context: Context) -> tuple[Array, jdeq.SolverInfo]:

@@ -63,6 +63,13 @@ class Reference:
         return cls(folder, config, deq, files, runs)
 
     @property
+    def main_run(self) -> Run | None:
+        """The run that the losses in the original's order are of: the unrolled one, else the implicit."""
+        return next(
+            (r for kind in ("unroll", "ift") for r in self.runs if r.name.startswith(kind)), None
+        )
+
+    @property
     def n_segments(self) -> int:
         """How many segments follow each other."""
         return sum(re.fullmatch(r"seg\d+_data", name) is not None for name in self.files["io"])
