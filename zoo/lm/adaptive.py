@@ -47,7 +47,9 @@ class AdaptiveVocabulary(nnx.Module):
         if config.n_tables == 1:
             shapes = [(config.n_token, config.d_embed)]
         else:
-            shapes = [(end - start, w) for (start, end), w in zip(config.clusters, widths, strict=True)]
+            shapes = [
+                (end - start, w) for (start, end), w in zip(config.clusters, widths, strict=True)
+            ]
         self.tied_projections = config.tied_projections if config.projected else ()
 
         def normal(*shape: int) -> nnx.Param:

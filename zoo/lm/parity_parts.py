@@ -144,7 +144,10 @@ def _io_dropout_rows(reference: Reference, model: LanguageModel) -> list[Row]:
     io = reference.files["io"]
     examples = {
         "iodrop_example_embedding": (model.dropout.embedding, io["iodrop_example_embedding"]),
-        "iodrop_example_output": (model.dropout.output, reference.sequence("iodrop_example_output")),
+        "iodrop_example_output": (
+            model.dropout.output,
+            reference.sequence("iodrop_example_output"),
+        ),
     }
     rows = []
     for name, (layer, example) in examples.items():

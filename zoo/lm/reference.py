@@ -64,10 +64,9 @@ class Reference:
 
     @property
     def main_run(self) -> Run | None:
-        """The run that the losses in the original's order are of: the unrolled one, else the implicit."""
-        return next(
-            (r for kind in ("unroll", "ift") for r in self.runs if r.name.startswith(kind)), None
-        )
+        """That of the losses in the original's order: the unrolled run, else the implicit one."""
+        kinds = ("unroll", "ift")
+        return next((r for kind in kinds for r in self.runs if r.name.startswith(kind)), None)
 
     @property
     def n_segments(self) -> int:
