@@ -105,9 +105,11 @@ class AdaptiveVocabulary(nnx.Module):
 
     def projection(self, table: int) -> Array:
         """The array (width, D) that leads from a table to the model, and back where it is tied."""
-        tied = [i for i in self.tied_projections if self.config.table_of(i) == table]
-        summands = (self.out_projections[i][...] for i in tied)
-        return sum(summands, start=self.in_projections[table][...])
+        array = self.in_projections[table][...]
+        for i in self.tied_projections:
+            if self.config.table_of(i) == table:
+                array = array + self.out_projections[i][...]
+        return array
 
     def split_tied(self) -> None:
         """Turns tied projections that each hold the whole array into summands of it, in place."""

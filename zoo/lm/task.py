@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax import Array
 from jax.typing import ArrayLike
 
 import jdeq
@@ -69,7 +70,8 @@ def learning_rate(train: TrainConfig) -> optax.Schedule:
     """Linear to `lr`, then `lr (1 + cos(pi step / steps)) / 2`, counted from step 0."""
     warm_up = max(1.0, WARM_UP * train.steps)
 
-    def schedule(step: ArrayLike) -> ArrayLike:
+    def schedule(step: ArrayLike) -> Array:
+        step = jnp.asarray(step)
         cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(step / train.steps, 1)))
         return train.lr * jnp.where(step < warm_up, step / warm_up, cosine)
 
