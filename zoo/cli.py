@@ -13,6 +13,12 @@ from flax import nnx
 import jdeq
 from zoo.carry import fresh_carry
 from zoo.checkpoint import open_checkpoints
+from zoo.conversion import (
+    converted_config,
+    export_checkpoint,
+    import_checkpoint,
+    save_arrays,
+)
 from zoo.errors import UserError
 from zoo.evaluation import Evaluator
 from zoo.options import add_options, read_options
@@ -147,6 +153,43 @@ def parity(argv: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
+def import_weights(argv: Sequence[str]) -> int:
+    """make a checkpoint of a PyTorch state dict"""
+    task = _task("import", argv)
+    parser = _parser("import", task)
+    parser.add_argument("file", type=pathlib.Path, metavar="FILE", help=".npz, .safetensors, .pt")
+    presets = ", ".join(task.presets)
+    parser.add_argument("--preset", default=next(iter(task.presets)), help=presets)
+    text = "sizes and DEQ options instead of the preset's: the original's, or those of a run here"
+    parser.add_argument("--config", type=pathlib.Path, metavar="JSON", help=text)
+    parser.add_argument("--out", type=pathlib.Path, metavar="DIR", required=True)
+    args = parser.parse_args(argv[1:])
+    preset = _preset(task, args.preset)
+    model, deq = preset.model, preset.deq
+    if args.config is not None:
+        model, deq = converted_config(task, preset, args.config)
+    config = RunConfig(task.name, args.preset, preset.data, 0, model, deq, preset.train)
+    _make_folder(args.out)
+    arrays = import_checkpoint(task, config, args.file, args.out)
+    size = sum(array.size for array in arrays.values())
+    print(f"{len(arrays)} arrays, {size:,} numbers from {args.file} are a checkpoint in {args.out}")
+    return 0
+
+
+def export_weights(argv: Sequence[str]) -> int:
+    """write a checkpoint as a PyTorch state dict"""
+    task = _task("export", argv)
+    parser = _parser("export", task)
+    parser.add_argument("file", type=pathlib.Path, metavar="FILE", help=".npz")
+    text = "--out folder of a training run"
+    parser.add_argument("--checkpoint", type=pathlib.Path, metavar="DIR", required=True, help=text)
+    args = parser.parse_args(argv[1:])
+    arrays = export_checkpoint(task, args.checkpoint)
+    save_arrays(args.file, arrays)
+    print(f"{len(arrays)} arrays of {args.checkpoint} are in {args.file}")
+    return 0
+
+
 def list_models(argv: Sequence[str]) -> int:
     """models, presets, parameter counts and data"""
     parser = argparse.ArgumentParser(prog="python -m zoo list", allow_abbrev=False)
@@ -156,7 +199,7 @@ def list_models(argv: Sequence[str]) -> int:
         print(f"{name}: {task.summary}")
         for preset_name, preset in task.presets.items():
             count = count_parameters(task, preset)
-            print(f"  {preset_name:14} {count:>12,} parameters  {preset.data:18} {preset.summary}")
+            print(f"  {preset_name:16} {count:>12,} parameters  {preset.data:18} {preset.summary}")
     return 0
 
 
@@ -170,6 +213,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
     "eval": evaluate,
     "parity": parity,
+    "import": import_weights,
+    "export": export_weights,
     "list": list_models,
 }
 

@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser, title: str, defaults: Any) -> N
         if isinstance(value, bool):
             kwargs["action"] = argparse.BooleanOptionalAction
         elif isinstance(value, tuple):
-            kwargs |= {"type": type(value[0]), "nargs": "+", "metavar": "N"}
+            kwargs |= {"type": type(value[0]) if value else int, "nargs": "*", "metavar": "N"}
         else:
             kwargs |= {"type": type(value), "metavar": type(value).__name__.upper()}
         group.add_argument(f"--{field.name}", default=value, **kwargs)

@@ -152,6 +152,24 @@ class Task(Protocol):
         """The optimiser with its learning-rate schedule."""
         ...
 
+    def from_upstream(self, content: Mapping[str, Any]) -> tuple[Any, jdeq.DEQConfig]:
+        """Sizes and DEQ options from the PyTorch original's configuration.
+
+        Raises `UserError`, `KeyError`, `TypeError` or `ValueError` if it cannot be used.
+        """
+        ...
+
+    def import_state_dict(self, model: Any, arrays: Mapping[str, np.ndarray]) -> None:
+        """Overwrites all arrays of a model with those of a PyTorch state dict, in place.
+
+        Raises `UserError` listing all keys that do not fit.
+        """
+        ...
+
+    def export_state_dict(self, model: Any) -> dict[str, np.ndarray]:
+        """The inverse: the arrays under their PyTorch names."""
+        ...
+
     def parity(self, args: argparse.Namespace) -> list[Row]:
         """Compares with the reference folder `args.folder`."""
         ...

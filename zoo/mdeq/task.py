@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax import Array
@@ -18,9 +19,13 @@ from zoo.mdeq import parity
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.model import MDEQ
 from zoo.mdeq.presets import PRESETS
+from zoo.mdeq.torch_names import torch_names
+from zoo.mdeq.upstream import model_config
 from zoo.metrics import ACCURACY
 from zoo.parity import Row
+from zoo.reference import deq_config
 from zoo.task import Data, Preset, TrainConfig
+from zoo.torch_import import export_state_dict, import_arrays
 
 FINAL_LR = 1e-6
 
@@ -95,6 +100,18 @@ class MDEQTask:
         return optax.chain(
             optax.add_decayed_weights(train.weight_decay), optax.sgd(schedule, momentum=0.9)
         )
+
+    def from_upstream(self, content: Mapping[str, Any]) -> tuple[MDEQConfig, jdeq.DEQConfig]:
+        """Sizes and DEQ options from the PyTorch original's configuration."""
+        return model_config(content), deq_config("deq_args", content["deq_args"])
+
+    def import_state_dict(self, model: MDEQ, arrays: Mapping[str, np.ndarray]) -> None:
+        """Overwrites all arrays of the model with those of a PyTorch state dict."""
+        import_arrays(model, arrays, torch_names(model.config))
+
+    def export_state_dict(self, model: MDEQ) -> dict[str, np.ndarray]:
+        """The inverse."""
+        return export_state_dict(model, torch_names(model.config))
 
     def parity(self, args: argparse.Namespace) -> list[Row]:
         """Compares with the PyTorch original."""
