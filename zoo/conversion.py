@@ -9,10 +9,12 @@ import numpy as np
 from flax import nnx
 
 import jdeq
-from zoo.checkpoint import Checkpoints, open_checkpoints
+from zoo.carry import fresh_carry
+from zoo.checkpoint import Checkpoints
 from zoo.errors import UserError
 from zoo.reference import read_config
 from zoo.run import RunConfig
+from zoo.saved import restored_model, saved_run
 from zoo.task import Preset, Task
 from zoo.torch_import import load_arrays
 
@@ -58,6 +60,7 @@ def import_checkpoint(
     except UserError as e:
         raise UserError(f"{file}: {e}") from e
     _, params, rest = nnx.split(model, nnx.Param, ...)
+    rest = fresh_carry(rest, config.train.batch_size)
     state = params, rest, jax.jit(task.optimizer(config.train).init)(params)
     with Checkpoints(out) as checkpoints:
         if checkpoints.latest is not None:
@@ -72,15 +75,8 @@ def export_checkpoint(task: Task, folder: pathlib.Path) -> dict[str, np.ndarray]
     Raises:
         UserError: there is none, or it is one of another model.
     """
-    with open_checkpoints(folder) as checkpoints:
-        config = RunConfig.from_dict(checkpoints.restore_config())
-        if config.name != task.name:
-            raise UserError(f"{folder}: a checkpoint of model {config.name!r}, not {task.name!r}")
-        model = nnx.eval_shape(lambda: task.build(config.model, config.deq, rngs=nnx.Rngs(0)))
-        graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-        opt_state = jax.eval_shape(task.optimizer(config.train).init, params)
-        params, rest, _ = checkpoints.restore((params, rest, opt_state))
-    return task.export_state_dict(nnx.merge(graphdef, params, rest))
+    config = saved_run(task, folder)
+    return task.export_state_dict(restored_model(task, config, folder))
 
 
 def save_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import optax
@@ -29,7 +29,7 @@ class TrainConfig:
 
     steps: int = option(1000, "optimiser steps; the learning rate decays over all of them")
     batch_size: int = option(64, "samples, or streams, per step")
-    eval_batch_size: int = option(500, "the same of an evaluation batch")
+    eval_batch_size: int = option(500, "the same of an evaluation batch", also=("eval",))
     lr: float = option(0.1, "initial learning rate")
     weight_decay: float = option(1e-4, "weight decay")
     log_every: int = option(10, "steps between two lines of metrics.jsonl")
@@ -172,4 +172,20 @@ class Task(Protocol):
 
     def parity(self, args: argparse.Namespace) -> list[Row]:
         """Compares with the reference folder `args.folder`."""
+        ...
+
+
+@runtime_checkable
+class SamplingTask(Task, Protocol):
+    """A model that something can be drawn from."""
+
+    def add_sample_options(self, group: Any) -> None:
+        """Adds to the options of `sample`; there is `--seed` already."""
+        ...
+
+    def sample(self, model: Any, meta: Mapping[str, Any], args: argparse.Namespace) -> str:
+        """What was drawn, for people. `model` is in evaluation mode; `meta` is that of its data.
+
+        Raises `UserError` for options that do not go with the model.
+        """
         ...

@@ -94,13 +94,15 @@ class LMConfig:
     dropatt: float = option(0.0, "dropout rate of the attention map")
     tgt_len: int = option(150, "tokens of a training segment")
     mem_len: int = option(150, "positions remembered in training")
-    eval_tgt_len: int = option(150, "tokens of an evaluation segment")
-    eval_mem_len: int = option(150, "positions remembered in evaluation")
+    eval_tgt_len: int = option(150, "tokens of an evaluation segment", also=("eval",))
+    eval_mem_len: int = option(150, "positions remembered in evaluation", also=("eval", "sample"))
     local_size: int = option(0, "positions a token may look at, its own included; 0: 1000")
     zero_mean: bool = option(False, "take the feature mean out of the state (eigenvalue 1)")
     explicit: bool = option(False, "ordinary transformer: apply the blocks once, do not solve")
     remat: bool = option(False, "recompute the blocks in the backward pass, to save memory")
-    softmax_chunk: int = option(0, "tokens per step of the softmax, to save memory; 0: all")
+    softmax_chunk: int = option(
+        0, "tokens per step of the softmax, to save memory; 0: all", also=("eval",)
+    )
     n_token: int = from_data(267_735)
 
     def __post_init__(self):
