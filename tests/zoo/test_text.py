@@ -103,17 +103,29 @@ def test_a_prompt_is_not_ended():
     assert words.encode("a b\n").tolist() == [1, 2, 0]
     assert words.encode("a\nb").tolist() == [1, 0, 2]
     assert words.encode("").tolist() == []
-    assert words.decode(words.encode("a\nb zebra")) == "a\nb <unk>"
+    assert words.decode(words.encode("a\nb <unk>")) == "a\nb <unk>"
     characters = Characters(["<unk>", "a", "\n"])
-    assert characters.decode(characters.encode("a\nb\udce4")) == "a\n\ufffd\ufffd"
+    encoded = characters.encode_lines(["a\nb\udce4"], "text")
+    assert characters.decode(encoded) == "a\n\ufffd\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "prompt", "named"),
+    [
+        (Words.of([TRAIN]), "a zebra", "prompt: the word 'zebra' is not in the vocabulary"),
+        (Characters(["<unk>", "a"]), "aß", "prompt: the character 'ß' is not in the vocabulary"),
+        (Characters.of(["a"]), "aß", "prompt: the character 'ß' is not in the vocabulary"),
+    ],
+)
+def test_a_prompt_must_be_known(vocabulary, prompt, named):
+    with pytest.raises(UserError, match=named):
+        vocabulary.encode(prompt)
 
 
 def test_what_a_checkpoint_cannot_read_is_named(folder):
     (folder / "train.txt").write_text("a b c\n")
     with pytest.raises(UserError, match="valid text: the word 'd' is not in the vocabulary"):
         load_corpus("words", folder, Words(["<eos>", "a", "b", "c"]))
-    with pytest.raises(UserError, match="prompt: the character 'ß' is not in the vocabulary"):
-        Characters.of(["a"]).encode("aß")
 
 
 def test_damaged_and_missing_files_are_named(folder):

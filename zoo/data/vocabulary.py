@@ -20,7 +20,8 @@ N_CODES = 0x110000  # Unicode
 class Vocabulary(ABC):
     """Tokens and their numbers, which are their places in `tokens`.
 
-    Encoding gives what is not among them the number of `<unk>`, or raises if there is none.
+    What is not among them gets the number of `<unk>` in a text to learn from, if there is one; in
+    a text to be continued it is a mistake.
     """
 
     level: ClassVar[str]
@@ -42,7 +43,11 @@ class Vocabulary(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:
-        """The numbers (N,) int32 of a text to be continued; raises as `encode_lines` does."""
+        """The numbers (N,) int32 of a text to be continued.
+
+        Raises:
+            UserError: a token is not in the vocabulary, even if that has `<unk>`.
+        """
 
     @abstractmethod
     def decode(self, numbers: Iterable[int]) -> str:
@@ -57,10 +62,14 @@ class Vocabulary(ABC):
         """The inverse of `to_dict`."""
         return {"word": Words, "character": Characters}[saved["level"]](saved["tokens"])
 
+    def _check_all_known(self, tokens: Iterable[str], name: str) -> None:
+        known = set(self.tokens)
+        for token in tokens:
+            if token not in known:
+                raise self._not_there(token, name)
+
     def _not_there(self, token: str, name: str) -> UserError:
-        return UserError(
-            f"{name}: the {self.level} {token!r} is not in the vocabulary, which has no {UNKNOWN}"
-        )
+        return UserError(f"{name}: the {self.level} {token!r} is not in the vocabulary")
 
 
 class Words(Vocabulary):
@@ -94,6 +103,7 @@ class Words(Vocabulary):
 
     def encode(self, text: str) -> np.ndarray:
         """See `Vocabulary`; a last line without a line break goes on."""
+        self._check_all_known(text.split(), "prompt")
         encoded = self.encode_lines(io.StringIO(text), "prompt")
         return encoded if text.endswith("\n") else encoded[:-1]
 
@@ -129,6 +139,7 @@ class Characters(Vocabulary):
 
     def encode(self, text: str) -> np.ndarray:
         """See `Vocabulary`."""
+        self._check_all_known(text, "prompt")
         return self.encode_lines([text], "prompt")
 
     def decode(self, numbers: Iterable[int]) -> str:

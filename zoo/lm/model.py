@@ -96,6 +96,16 @@ class LanguageModel(nnx.Module):
         """State (B, L, D) -> what the softmax reads (B, L, D)."""
         return self._dropout(key).output(z)
 
+    def folded(self) -> "LanguageModel":
+        """A copy whose kernels are the normalised ones; it computes the same, and trains no more.
+
+        Worth it where a call reads a single token: normalising costs as much as reading does.
+        """
+        copy = nnx.clone(self)
+        if isinstance(copy.equilibrium.cell, jdeq.nn.KernelNorm):
+            copy.equilibrium.cell = copy.equilibrium.cell.fold()
+        return copy
+
     def _dropout(self, key: Array | None) -> IODropout:
         """With the masks of this key; the DEQ layer sees to it that there is one if need be."""
         if key is None:

@@ -113,10 +113,9 @@ def vocabulary_rows(reference: Reference, model: LanguageModel, tolerance: float
 
 def folded_cell(model: LanguageModel) -> Blocks:
     """The equilibrium function with its normalised kernels, on its own."""
-    cell = model.equilibrium.cell
-    folded = cell.fold() if isinstance(cell, jdeq.nn.KernelNorm) else nnx.clone(cell)
-    assert isinstance(folded, Blocks)
-    return folded
+    cell = model.folded().equilibrium.cell
+    assert isinstance(cell, Blocks)
+    return cell
 
 
 def _context(reference: Reference) -> Context:
