@@ -18,7 +18,7 @@ from zoo.evaluation import Evaluation, Evaluator
 from zoo.metrics import MetricsLog, read_metrics
 from zoo.plots import plot_run
 from zoo.run import RunConfig
-from zoo.task import Data, Task
+from zoo.task import Batch, Data, Task
 
 State = tuple[nnx.State, nnx.State, optax.OptState]  # parameters, the rest, optimiser
 
@@ -69,6 +69,16 @@ class Trainer:
 
         self._update = jax.jit(update, donate_argnums=0)
 
+    def update(self, batch: Batch) -> dict[str, jax.Array]:
+        """Makes the next step and returns its metrics."""
+        self.state, metrics = self._update(self.state, np.int32(self.step), self._key, batch)
+        self.step += 1
+        return metrics
+
+    def compiled_step(self, batch: Batch) -> jax.stages.Compiled:
+        """The program of one step, for those who want to know what it needs."""
+        return self._update.lower(self.state, np.int32(self.step), self._key, batch).compile()
+
     def restore(self, out: pathlib.Path) -> None:
         """Continues from the newest checkpoint below `out`; raises `UserError` without one."""
         with open_checkpoints(out) as checkpoints:
@@ -101,10 +111,7 @@ class Trainer:
         evaluation = None
         with Checkpoints(out) as checkpoints, bar:
             for batch in batches:
-                self.state, metrics = self._update(
-                    self.state, np.int32(self.step), self._key, batch
-                )
-                self.step += 1
+                metrics = self.update(batch)
                 bar.update()
                 if self.step % train.log_every == 0 or self.step == stop:
                     self._log(log, bar, jax.device_get(metrics))

@@ -40,6 +40,9 @@ SMALL = LMConfig(
     eval_mem_len=64,
     n_token=33_278,
 )
+SMALL_TRAIN = TrainConfig(
+    steps=20_000, batch_size=32, eval_batch_size=16, lr=5e-4, weight_decay=0.0
+)
 PUBLISHED_TRAIN = TrainConfig(
     steps=150_000,
     batch_size=56,
@@ -50,37 +53,53 @@ PUBLISHED_TRAIN = TrainConfig(
     save_every=5_000,
 )
 
+QUICK = Preset(
+    summary="characters of Python's own sources, minutes on a CPU",
+    model=LMConfig(
+        n_layer=1,
+        n_head=4,
+        d_model=64,
+        d_inner=256,
+        d_embed=64,
+        cutoffs=(),
+        div_val=1,
+        tied_projections=(),
+        dropout=0.0,
+        tgt_len=64,
+        mem_len=64,
+        eval_tgt_len=64,
+        eval_mem_len=64,
+        n_token=97,
+    ),
+    deq=dataclasses.replace(UNROLLED, grad=6),
+    train=TrainConfig(
+        steps=500,
+        batch_size=16,
+        eval_batch_size=16,
+        lr=2e-3,
+        weight_decay=0.0,
+        eval_every=250,
+        save_every=250,
+    ),
+    data="python",
+)
+
 PRESETS = {
     # python -m zoo train lm
-    "quick": Preset(
-        summary="characters of Python's own sources, minutes on a CPU",
-        model=LMConfig(
-            n_layer=1,
-            n_head=4,
-            d_model=64,
-            d_inner=256,
-            d_embed=64,
-            cutoffs=(),
-            div_val=1,
-            tied_projections=(),
-            dropout=0.0,
-            tgt_len=64,
-            mem_len=64,
-            eval_tgt_len=64,
-            eval_mem_len=64,
-            n_token=97,
+    "quick": QUICK,
+    # python -m zoo train lm --preset characters --data DIR
+    "characters": dataclasses.replace(
+        QUICK, summary="characters of any text, minutes on a CPU", data="characters"
+    ),
+    # python -m zoo train lm --preset words --data DIR
+    "words": Preset(
+        summary="words of any text, one small GPU",
+        model=dataclasses.replace(
+            SMALL, n_token=10_000, cutoffs=(), div_val=1, tied_projections=(), n_layer=1
         ),
-        deq=dataclasses.replace(UNROLLED, grad=6),
-        train=TrainConfig(
-            steps=500,
-            batch_size=16,
-            eval_batch_size=16,
-            lr=2e-3,
-            weight_decay=0.0,
-            eval_every=250,
-            save_every=250,
-        ),
-        data="python",
+        deq=UNROLLED,
+        train=SMALL_TRAIN,
+        data="words",
     ),
     # python -m zoo train lm --preset ptb-small --data DIR
     "ptb-small": Preset(
@@ -89,9 +108,7 @@ PRESETS = {
             SMALL, n_token=10_000, cutoffs=(1_000, 4_000), dropout=0.3, n_layer=1
         ),
         deq=UNROLLED,
-        train=TrainConfig(
-            steps=20_000, batch_size=32, eval_batch_size=16, lr=5e-4, weight_decay=0.0
-        ),
+        train=SMALL_TRAIN,
         data="ptb",
     ),
     # python -m zoo train lm --preset wikitext2-small --data DIR
@@ -99,9 +116,7 @@ PRESETS = {
         summary="WikiText-2 by word, one small GPU",
         model=SMALL,
         deq=UNROLLED,
-        train=TrainConfig(
-            steps=40_000, batch_size=32, eval_batch_size=16, lr=5e-4, weight_decay=0.0
-        ),
+        train=dataclasses.replace(SMALL_TRAIN, steps=40_000),
         data="wikitext-2",
     ),
     # python -m zoo train lm --preset wikitext103 --data DIR
