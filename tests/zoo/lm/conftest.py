@@ -49,7 +49,7 @@ def x64():
 
 def make(config: LMConfig, deq: jdeq.DEQConfig = UNROLLED, *, scale: float = 0.0) -> LanguageModel:
     """A model with initial weights, or with weights N(0, scale^2)."""
-    dtype = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
+    dtype = jnp.result_type(float)
     model = LanguageModel(config, deq, rngs=nnx.Rngs(0), param_dtype=dtype)
     if scale:
         state = nnx.state(model, nnx.Param)

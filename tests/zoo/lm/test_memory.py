@@ -11,7 +11,9 @@ from zoo.lm.memory import Memory
 from zoo.lm.model import nll
 
 pytestmark = pytest.mark.usefixtures("x64")
-TOKENS, TARGETS = np.random.default_rng(3).integers(0, TINY.n_token, (2, 2, 8)).astype(np.int32)
+TOKENS, TARGETS = jnp.asarray(
+    np.random.default_rng(3).integers(0, TINY.n_token, (2, 2, 8)), jnp.int32
+)
 DESIGNS = {"later": TINY, "earlier": POST_NORM}
 designs = pytest.mark.parametrize("config", DESIGNS.values(), ids=DESIGNS)
 run = nnx.jit(nll)
