@@ -73,7 +73,7 @@ def identity(config: RunConfig) -> str:
 def measure(config: RunConfig) -> dict[str, float | bool]:
     """Trains, then evaluates on the test images, whether or not the loss stayed finite."""
     task = get_task(config.name)
-    data = task.load_data(config.data, None)
+    data = task.load_data(config.data, None, model=config.model, meta={})
     trainer = Trainer(task, config, data)
     finite = True
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +86,7 @@ def measure(config: RunConfig) -> dict[str, float | bool]:
         "residual": evaluation.residual,
         "steps_taken": float(np.mean(np.sum(~np.isnan(evaluation.trace), axis=1))),
         "unconverged": 1 - evaluation.converged,
-        "radius": spectral_radius(trainer, data.test["x"][:RADIUS_IMAGES]),
+        "radius": spectral_radius(trainer, next(data.test.eval_batches(RADIUS_IMAGES))[0]["x"]),
         "finite": finite,
     }
 

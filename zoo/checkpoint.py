@@ -1,6 +1,7 @@
-"""Checkpoints of a run: parameters, statistics, optimiser state and the configuration."""
+"""Checkpoints of a run: parameters, statistics, optimiser state, configuration, vocabulary."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -36,11 +37,18 @@ class Checkpoints:
         """Step of the newest complete checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: Any, config: dict[str, Any]) -> None:
-        """Saves a pytree of arrays with its configuration; does nothing if `step` is there."""
+    def save(
+        self, step: int, state: Any, config: dict[str, Any], meta: Mapping[str, Any] | None = None
+    ) -> None:
+        """Saves a pytree of arrays with its configuration and what belongs to its data.
+
+        Does nothing if `step` is there.
+        """
         if step != self.latest:
             args = ocp.args.Composite(
-                state=ocp.args.StandardSave(_numbered(state)), config=ocp.args.JsonSave(config)
+                state=ocp.args.StandardSave(_numbered(state)),
+                config=ocp.args.JsonSave(config),
+                **({"meta": ocp.args.JsonSave(dict(meta))} if meta else {}),
             )
             self._manager.save(step, args=args)
 
@@ -48,6 +56,13 @@ class Checkpoints:
         """The configuration of the newest checkpoint."""
         args = ocp.args.Composite(config=ocp.args.JsonRestore())
         return self._read(args)["config"]
+
+    def restore_meta(self) -> dict[str, Any]:
+        """What was saved as `meta` with the newest checkpoint; empty if it has none."""
+        if not (self._manager.directory / str(self.latest) / "meta").exists():
+            return {}
+        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        return self._read(args)["meta"]
 
     def restore(self, like: Any) -> Any:
         """The newest checkpoint's state, with the structure, shapes and dtypes of `like`."""

@@ -1,28 +1,25 @@
 """The command line: `python -m zoo COMMAND MODEL [options]`."""
 
 import argparse
-import pathlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
-import jax
-from flax import nnx
-
-import jdeq
-from zoo.checkpoint import open_checkpoints
+from zoo.commands.models import list_models
+from zoo.commands.parity import parity
+from zoo.commands.train import train
+from zoo.commands.trained import evaluate, sample
+from zoo.commands.weights import export_weights, import_weights
 from zoo.errors import UserError
-from zoo.evaluation import Evaluator
-from zoo.options import add_options, read_options
-from zoo.parity import table
-from zoo.plugins import add_plugin_option, load_plugin
-from zoo.registry import MODELS, get_task
-from zoo.run import RunConfig
-from zoo.task import Preset, Task
-from zoo.trainer import Trainer
 
-T = TypeVar("T")
-DEFAULT_OUT = "runs"
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "train": train,
+    "eval": evaluate,
+    "sample": sample,
+    "parity": parity,
+    "import": import_weights,
+    "export": export_weights,
+    "list": list_models,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,206 +42,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; --resume continues from the last checkpoint", file=sys.stderr)
         return 130
-
-
-def train(argv: Sequence[str]) -> int:
-    """train a model"""
-    task, first = _first_pass("train", argv, ("--preset", "--out"), ("--resume",))
-    out = pathlib.Path(first.out or f"{DEFAULT_OUT}/{task.name}")
-    if first.resume:
-        defaults, seed = _saved_run(task, out), None
-        preset = defaults.preset
-        if first.preset not in (None, preset):
-            raise UserError(f"--resume continues a run of preset {preset!r} in {out}")
-    else:
-        preset = first.preset or next(iter(task.presets))
-        defaults, seed = _preset(task, preset), 0
-    parser = _parser("train", task)
-    run = parser.add_argument_group("run")
-    run.add_argument("--preset", default=preset, help=f"{', '.join(task.presets)} ({preset})")
-    run.add_argument(
-        "--seed",
-        type=int,
-        default=seed if isinstance(defaults, Preset) else defaults.seed,
-        help="of the weights and of the order of the batches (default: %(default)s)",
-    )
-    run.add_argument("--data", type=pathlib.Path, metavar="DIR", help="folder of the data set")
-    run.add_argument("--out", metavar="DIR", default=str(out), help="default: %(default)s")
-    run.add_argument("--resume", action="store_true", help="continue the run in --out")
-    run.add_argument("--stop_after", type=int, metavar="STEP", help="stop there; --resume goes on")
-    add_plugin_option(run)
-    _add_settings(parser, defaults)
-    args = parser.parse_args(argv[1:])
-    config = _configured(args, defaults, task, preset, args.seed)
-    if args.stop_after is not None and args.stop_after < 1:
-        raise UserError(f"--stop_after must be at least 1, got {args.stop_after}")
-    data = task.load_data(config.data, args.data)
-    _make_folder(out)
-    trainer = Trainer(task, config, data)
-    if args.resume:
-        trainer.restore(out)
-    evaluation = trainer.fit(out, stop_after=args.stop_after)
-    print(evaluation.line("test", task.metric))
-    return 0
-
-
-def evaluate(argv: Sequence[str]) -> int:
-    """evaluate a checkpoint on the test data"""
-    task, first = _first_pass("eval", argv, ("--checkpoint",), ())
-    if first.checkpoint:
-        defaults = _saved_run(task, pathlib.Path(first.checkpoint))
-    elif any(flag in argv for flag in ("-h", "--help")):
-        defaults = _preset(task, next(iter(task.presets)))
-    else:
-        raise UserError("--checkpoint DIR is required")
-    parser = _parser("eval", task)
-    run = parser.add_argument_group("run")
-    run.add_argument("--checkpoint", metavar="DIR", help="--out folder of a training run")
-    run.add_argument("--data", type=pathlib.Path, metavar="DIR", help="folder of the data set")
-    size, text = defaults.train.eval_batch_size, "samples per batch (default: %(default)s)"
-    run.add_argument("--eval_batch_size", type=int, default=size, help=text)
-    add_plugin_option(run)
-    jdeq.add_deq_args(parser, defaults.deq)
-    args = parser.parse_args(argv[1:])
-    if args.eval_batch_size < 1:
-        raise UserError(f"--eval_batch_size must be at least 1, got {args.eval_batch_size}")
-    deq = _valid(lambda: jdeq.DEQConfig.from_args(args))
-    assert isinstance(defaults, RunConfig)
-    same_weights = ("norm_type", "norm_no_scale")
-    for name in same_weights:
-        if getattr(deq, name) != getattr(defaults.deq, name):
-            raise UserError(f"--{name} cannot change after training: it defines the parameters")
-    data = task.load_data(defaults.data, args.data)
-    model = nnx.eval_shape(lambda: task.build(defaults.model, deq, rngs=nnx.Rngs(0)))
-    _, params, rest = nnx.split(model, nnx.Param, ...)
-    opt_state = jax.eval_shape(task.optimizer(defaults.train).init, params)
-    with open_checkpoints(pathlib.Path(args.checkpoint)) as checkpoints:
-        params, rest, _ = checkpoints.restore((params, rest, opt_state))
-    evaluation = Evaluator(task, model)(params, rest, data.test, args.eval_batch_size)
-    print(evaluation.line("test", task.metric))
-    return 0
-
-
-def parity(argv: Sequence[str]) -> int:
-    """compare with a reference folder; status 0 only within the tolerances"""
-    task = _task("parity", argv)
-    parser = _parser("parity", task)
-    parser.add_argument("folder", type=pathlib.Path, metavar="DIR", help="reference folder")
-    rows = task.parity(parser.parse_args(argv[1:]))
-    print(table(rows))
-    failed = sum(not row.ok for row in rows)
-    print(f"{failed} of {len(rows)} outside the tolerance" if failed else "all inside")
-    return 1 if failed else 0
-
-
-def list_models(argv: Sequence[str]) -> int:
-    """models, presets, parameter counts and data"""
-    parser = argparse.ArgumentParser(prog="python -m zoo list", allow_abbrev=False)
-    parser.parse_args(argv)
-    for name in MODELS:
-        task = get_task(name)
-        print(f"{name}: {task.summary}")
-        for preset_name, preset in task.presets.items():
-            count = count_parameters(task, preset)
-            print(f"  {preset_name:14} {count:>12,} parameters  {preset.data:18} {preset.summary}")
-    return 0
-
-
-def count_parameters(task: Task, preset: Preset) -> int:
-    """Parameters of a preset's model, without making any."""
-    model = nnx.eval_shape(lambda: task.build(preset.model, preset.deq, rngs=nnx.Rngs(0)))
-    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
-
-
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "train": train,
-    "eval": evaluate,
-    "parity": parity,
-    "list": list_models,
-}
-
-
-def _task(command: str, argv: Sequence[str]) -> Task:
-    """The task named by the first argument."""
-    if not argv or argv[0].startswith("-"):
-        if any(flag in argv for flag in ("-h", "--help")):
-            print(f"usage: python -m zoo {command} MODEL [options]\n\nMODEL: {', '.join(MODELS)}")
-            sys.exit(0)
-        raise UserError(f"expected a model right after the command: {', '.join(MODELS)}")
-    return get_task(argv[0])
-
-
-def _first_pass(
-    command: str, argv: Sequence[str], options: Sequence[str], flags: Sequence[str]
-) -> tuple[Task, argparse.Namespace]:
-    """Reads the few options on which the others depend: their defaults, and what may be named."""
-    task = _task(command, argv)
-    parser = argparse.ArgumentParser(
-        prog=f"python -m zoo {command} {task.name}", add_help=False, allow_abbrev=False
-    )
-    for name in options:
-        parser.add_argument(name)
-    for name in flags:
-        parser.add_argument(name, action="store_true")
-    add_plugin_option(parser)
-    first = parser.parse_known_args(argv[1:])[0]
-    for plugin in first.plugin:
-        load_plugin(plugin)
-    return task, first
-
-
-def _parser(command: str, task: Task) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        prog=f"python -m zoo {command} {task.name}", description=task.summary, allow_abbrev=False
-    )
-
-
-def _add_settings(parser: argparse.ArgumentParser, defaults: Preset | RunConfig) -> None:
-    add_options(parser, "training", defaults.train)
-    add_options(parser, "model", defaults.model)
-    jdeq.add_deq_args(parser, defaults.deq)
-
-
-def _configured(
-    args: argparse.Namespace, defaults: Preset | RunConfig, task: Task, preset: str, seed: int
-) -> RunConfig:
-    if seed < 0:
-        raise UserError(f"--seed must not be negative, got {seed}")
-    return RunConfig(
-        name=task.name,
-        preset=preset,
-        data=defaults.data,
-        seed=seed,
-        model=_valid(lambda: read_options(args, defaults.model)),
-        deq=_valid(lambda: jdeq.DEQConfig.from_args(args)),
-        train=_valid(lambda: read_options(args, defaults.train)),
-    )
-
-
-def _valid(make: Callable[[], T]) -> T:
-    """What `make` returns; settings that do not fit together are the user's mistake."""
-    try:
-        return make()
-    except (TypeError, ValueError) as e:
-        raise UserError(str(e)) from e
-
-
-def _preset(task: Task, name: str) -> Preset:
-    if name not in task.presets:
-        raise UserError(f"unknown preset {name!r}: choose from {', '.join(task.presets)}")
-    return task.presets[name]
-
-
-def _saved_run(task: Task, folder: pathlib.Path) -> RunConfig:
-    with open_checkpoints(folder) as checkpoints:
-        saved = RunConfig.from_dict(checkpoints.restore_config())
-    if saved.name != task.name:
-        raise UserError(f"{folder}: a checkpoint of model {saved.name!r}, not {task.name!r}")
-    return saved
-
-
-def _make_folder(out: pathlib.Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"--out {out}: {e.strerror}") from e

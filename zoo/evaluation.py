@@ -8,13 +8,14 @@ import jax
 import numpy as np
 from flax import nnx
 
-from zoo.data.batches import eval_batches
-from zoo.task import Batch, Task
+from zoo.carry import Carry, fresh_carry
+from zoo.metrics import Metric
+from zoo.task import Split, Task
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Means over a split: the task's metric, loss, relative residual, share converged, NFE.
+    """Over a split: the task's metric; mean loss, relative residual, share converged, NFE.
 
     `trace` (N, max_iter) is every sample's residual after each iteration, NaN once it stopped.
     """
@@ -27,13 +28,13 @@ class Evaluation:
     trace: np.ndarray
 
     def values(self) -> dict[str, float]:
-        """The means by name."""
+        """The figures by name."""
         return {k: v for k, v in vars(self).items() if isinstance(v, float)}
 
-    def line(self, split: str, metric: str) -> str:
+    def line(self, split: str, metric: Metric) -> str:
         """One line for people."""
         return (
-            f"{split} {metric} {100 * self.metric:.2f} % "
+            f"{split} {metric.name} {metric.text(self.metric)} "
             f"(mean relative residual {self.residual:.1e}, NFE {self.nfe:.1f}, "
             f"converged {100 * self.converged:.1f} %)"
         )
@@ -47,29 +48,51 @@ class Evaluator:
         model = nnx.clone(model)
         model.eval()
         graphdef = nnx.graphdef(model)
+        self._carry = nnx.state(model, Carry)  # its shapes may be others than in training
 
         def evaluate(
             params: nnx.State, rest: nnx.State, batch: Mapping[str, jax.Array]
-        ) -> dict[str, Any]:
-            return task.evaluate(nnx.merge(graphdef, params, rest), batch)
+        ) -> tuple[dict[str, Any], nnx.State]:
+            # a copy, because variables of an outer trace cannot be written to
+            model = nnx.merge(graphdef, params, rest, copy=True)
+            outputs = task.evaluate(model, batch)
+            return outputs, nnx.state(model, nnx.Not(nnx.Param))
 
         self._evaluate = jax.jit(evaluate)
 
     def __call__(
-        self, params: nnx.State, rest: nnx.State, split: Batch, batch_size: int
+        self, params: nnx.State, rest: nnx.State, split: Split, batch_size: int
     ) -> Evaluation:
-        """All samples of `split`; a sample counts once, whatever the batch size."""
+        """All of `split`; each sample or token counts once, whatever the batch size.
+
+        What the model carries goes from batch to batch, starting with nothing; `rest` stays as
+        it is.
+        """
         outputs, weights = [], []
-        for batch, n in eval_batches(split, batch_size):
-            out = jax.device_get(self._evaluate(params, rest, batch))
-            outputs.append({k: v if np.ndim(v) == 0 else v[:n] for k, v in out.items()})
-            weights.append(n)
-        mean = lambda name: float(np.mean(np.concatenate([o[name] for o in outputs])))
+        for batch, weight in split.eval_batches(batch_size):
+            if not weights:
+                rest = nnx.merge_state(rest, fresh_carry(self._carry, len(weight)))
+            out, rest = self._evaluate(params, rest, batch)
+            outputs.append(jax.device_get(out))
+            weights.append(weight.astype(np.float64))
+        counted = sum(weight.sum() for weight in weights)
+
+        def mean(name: str) -> float:
+            pairs = [(out[name], weight) for out, weight in zip(outputs, weights, strict=True)]
+            return float(sum(np.sum(v * _per(w, np.ndim(v))) for v, w in pairs) / counted)
+
+        trace = [o["trace"][_per(w, 1) > 0] for o, w in zip(outputs, weights, strict=True)]
+        metric = self._task.metric
         return Evaluation(
-            metric=mean(self._task.metric),
+            metric=metric.transform(mean(metric.of)),
             loss=mean("loss"),
             residual=mean("residual"),
             converged=mean("converged"),
-            nfe=float(np.average([o["nfe"] for o in outputs], weights=weights)),
-            trace=np.concatenate([o["trace"] for o in outputs]),
+            nfe=mean("nfe"),
+            trace=np.concatenate(trace),
         )
+
+
+def _per(weight: np.ndarray, ndim: int) -> np.ndarray:
+    """Weights of values with the first `ndim` axes of `weight`: a row counts for its tokens."""
+    return weight.sum(axis=tuple(range(ndim, weight.ndim)))

@@ -54,7 +54,8 @@ def compare_many(
         common_scale: an array whose own entries are rounding noise is measured on the scale of
             the largest entry of all arrays instead. For gradients: that of a bias before a
             batch norm is exactly zero in theory, and noise around 1e-17 in practice. Noise is
-            what lies below 1e4 rounding units of that largest entry.
+            what lies below 1e4 rounding units of that largest entry. And no array must be closer
+            than 8 of these units: it is made of sums with terms of that size.
     """
     largest = max((float(np.max(np.abs(a), initial=0.0)) for a in want.values()), default=0.0)
     errors = {}
@@ -63,9 +64,10 @@ def compare_many(
             errors[name] = float("inf")
             continue
         own = float(np.max(np.abs(want[name]), initial=0.0))
-        noise = 1e4 * np.finfo(np.asarray(want[name]).dtype).eps * largest
-        scale = largest if common_scale and own < noise else own
-        errors[name] = relative_error(got[name], want[name], scale=scale)
+        unit = float(np.finfo(np.asarray(want[name]).dtype).eps) * largest
+        if common_scale:
+            own = largest if own < 1e4 * unit else max(own, 8 * unit / tolerance)
+        errors[name] = relative_error(got[name], want[name], scale=own)
     if not errors:
         return Row(f"{quantity} (no arrays)", 0.0, tolerance)
     worst = max(errors, key=lambda name: np.nan_to_num(errors[name], nan=np.inf))

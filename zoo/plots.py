@@ -8,10 +8,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from zoo.metrics import Metric
+
 
 def plot_run(
     path: pathlib.Path,
     rows: Sequence[dict[str, Any]],
+    metric: Metric,
     trace: np.ndarray,
     tolerance: tuple[str, float],
 ) -> None:
@@ -20,21 +23,24 @@ def plot_run(
     Args:
         path: the file.
         rows: the lines of `metrics.jsonl`.
+        metric: what the model is judged by.
         trace: (N, max_iter), residual of each test sample after each iteration.
         tolerance: stop mode (`"abs"` or `"rel"`) and tolerance of the solver.
     """
     figure = Figure(figsize=(15, 4), layout="constrained")
-    loss, metric, solver = figure.subplots(1, 3)
-    train = [row for row in rows if row["split"] == "train"]
-    test = [row for row in rows if row["split"] == "test"]
-    _curve(loss, train, "loss", label="train", alpha=0.6)
-    _curve(loss, test, "loss", label="test", marker="o")
+    loss, figure_of_merit, solver = figure.subplots(1, 3)
+    of = lambda split: [row for row in rows if row["split"] == split]
+    _curve(loss, of("train"), "loss", label="train", alpha=0.6)
+    _curve(figure_of_merit, of("train"), metric.name, label="train", alpha=0.6)
+    for split in ("valid", "test"):
+        _curve(loss, of(split), "loss", label=split, marker="o")
+        _curve(figure_of_merit, of(split), "metric", label=split, marker="o")
     loss.set(title="Loss", xlabel="step", ylabel="loss", yscale="log")
-    _curve(metric, train, _metric_name(train), label="train", alpha=0.6)
-    _curve(metric, test, "metric", label="test", marker="o")
-    metric.set(title="Accuracy", xlabel="step", ylabel=_metric_name(train))
+    scale = "linear" if metric.higher_is_better else "log"  # one that falls does so by decades
+    title = metric.name.capitalize()
+    figure_of_merit.set(title=title, xlabel="step", ylabel=metric.name, yscale=scale)
     _convergence(solver, trace, *tolerance)
-    for axes in (loss, metric, solver):
+    for axes in (loss, figure_of_merit, solver):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
@@ -44,11 +50,6 @@ def plot_run(
 def _curve(axes, rows: Sequence[dict[str, Any]], name: str, **style) -> None:
     if rows:
         axes.plot([row["step"] for row in rows], [row[name] for row in rows], **style)
-
-
-def _metric_name(rows: Sequence[dict[str, Any]]) -> str:
-    known = {"step", "split", "loss", "residual", "nfe"}
-    return next((name for row in rows[:1] for name in row if name not in known), "metric")
 
 
 def _convergence(axes, trace: np.ndarray, stop_mode: str, tol: float) -> None:

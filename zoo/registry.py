@@ -5,7 +5,7 @@ import importlib
 from zoo.errors import UserError
 from zoo.task import Task
 
-MODELS = {"mdeq": "zoo.mdeq.task"}
+MODELS = {"mdeq": "zoo.mdeq.task", "lm": "zoo.lm.task"}
 
 
 def get_task(name: str) -> Task:

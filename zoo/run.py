@@ -52,7 +52,7 @@ class RunConfig:
                 seed=saved["seed"],
                 model=task.model_config(saved["model"]),
                 deq=jdeq.DEQConfig.from_dict(saved["deq"]),
-                train=TrainConfig(**saved["train"]),
+                train=task.train_config(saved["train"]),
             )
         except (KeyError, TypeError, ValueError) as e:
             raise UserError(

@@ -3,8 +3,8 @@
 import argparse
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import optax
@@ -12,6 +12,7 @@ from flax import nnx
 from jax import Array
 
 import jdeq
+from zoo.metrics import Metric
 from zoo.options import option
 from zoo.parity import Row
 
@@ -27,12 +28,12 @@ class TrainConfig:
     """
 
     steps: int = option(1000, "optimiser steps; the learning rate decays over all of them")
-    batch_size: int = option(64, "samples per step")
-    eval_batch_size: int = option(500, "samples per evaluation batch")
+    batch_size: int = option(64, "samples, or streams, per step")
+    eval_batch_size: int = option(500, "the same of an evaluation batch", also=("eval",))
     lr: float = option(0.1, "initial learning rate")
     weight_decay: float = option(1e-4, "weight decay")
     log_every: int = option(10, "steps between two lines of metrics.jsonl")
-    eval_every: int = option(500, "steps between two evaluations on the test set")
+    eval_every: int = option(500, "steps between two evaluations (validation set; else test set)")
     save_every: int = option(500, "steps between two checkpoints")
 
     def __post_init__(self):
@@ -59,16 +60,44 @@ class Preset:
     data: str
 
 
+class Split(Protocol):
+    """One part of a data set, as batches: `zoo.data` has independent samples and streams."""
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raises `UserError` if there is not enough for one training batch."""
+        ...
+
+    def train_batches(
+        self, batch_size: int, *, seed: int, start: int, stop: int
+    ) -> Iterator[Batch]:
+        """The batches of steps `start` to `stop - 1`, each given by the seed and its step alone."""
+        ...
+
+    def eval_batches(self, batch_size: int) -> Iterator[tuple[Batch, np.ndarray]]:
+        """The whole split in order, all batches of one shape, each with its weights.
+
+        Weights (B,), or (B, L) for sequences, are 1 for what counts and 0 for what fills up.
+        """
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Both splits in memory, as arrays with the sample axis first, by name.
+    """The splits of a data set, and what the model must know of it.
 
-    `augment(batch, rng)` may change a training batch; it must depend on its arguments only.
+    Args:
+        train, test: what to learn from, and what the result is measured on.
+        valid: what a run is watched on while it trains; `test` if there is none.
+        sizes: fields of the model's configuration that follow from the data.
+        meta: what the parameters are of no use without (a vocabulary), as plain values for
+            JSON; saved with every checkpoint.
     """
 
-    train: Batch
-    test: Batch
-    augment: Callable[[Batch, np.random.Generator], Batch] | None = None
+    train: Split
+    test: Split
+    valid: Split | None = None
+    sizes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -76,32 +105,46 @@ class Task(Protocol):
 
     name: str
     summary: str
-    metric: str  # key of `evaluate` that is averaged into the figure of merit
+    metric: Metric
     presets: Mapping[str, Preset]
 
     def model_config(self, fields: Mapping[str, Any]) -> Any:
         """Sizes from a saved configuration."""
         ...
 
+    def train_config(self, fields: Mapping[str, Any]) -> TrainConfig:
+        """Training settings from a saved configuration; a task may have more than others."""
+        ...
+
     def build(self, config: Any, deq: jdeq.DEQConfig, *, rngs: nnx.Rngs) -> nnx.Module:
         """A model with fresh weights."""
         ...
 
-    def load_data(self, source: str, folder: pathlib.Path | None) -> Data:
-        """The data of a preset; raises `UserError` if it is not in `folder`."""
+    def load_data(
+        self, source: str, folder: pathlib.Path | None, *, model: Any, meta: Mapping[str, Any]
+    ) -> Data:
+        """The data of a preset, for a model of configuration `model`.
+
+        `meta` is empty, or that of the checkpoint which the data are for. Raises `UserError` if
+        the data are not in `folder`, or are not what the checkpoint can read.
+        """
         ...
 
     def loss(
         self, model: Any, batch: Mapping[str, Array], key: Array
     ) -> tuple[Array, dict[str, Array]]:
-        """Training loss () and scalar metrics: the metric, `residual`, `nfe`."""
+        """Training loss () and scalar metrics: what the metric is made of, `residual`, `nfe`.
+
+        It may write to variables of the model that are not parameters: statistics, `Carry`.
+        """
         ...
 
     def evaluate(self, model: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
-        """Per sample (B,): the metric, `loss`, `residual`, `converged`; `trace` (B, max_iter).
+        """What the metric is made of, `loss`, `residual`, `converged`; `trace` (B, max_iter).
 
-        `nfe` () is that of the batch. Residuals are those that the solver's `tol` is for, apart
-        from `residual`, which is relative.
+        Each is per sample (B,), or per token (B, L) where that makes sense; `nfe` () is that of
+        the batch. Residuals are those that the solver's `tol` is for, apart from `residual`,
+        which is relative. `Carry` that it writes is there again for the next batch.
         """
         ...
 
@@ -109,6 +152,40 @@ class Task(Protocol):
         """The optimiser with its learning-rate schedule."""
         ...
 
+    def from_upstream(self, content: Mapping[str, Any]) -> tuple[Any, jdeq.DEQConfig]:
+        """Sizes and DEQ options from the PyTorch original's configuration.
+
+        Raises `UserError`, `KeyError`, `TypeError` or `ValueError` if it cannot be used.
+        """
+        ...
+
+    def import_state_dict(self, model: Any, arrays: Mapping[str, np.ndarray]) -> None:
+        """Overwrites all arrays of a model with those of a PyTorch state dict, in place.
+
+        Raises `UserError` listing all keys that do not fit.
+        """
+        ...
+
+    def export_state_dict(self, model: Any) -> dict[str, np.ndarray]:
+        """The inverse: the arrays under their PyTorch names."""
+        ...
+
     def parity(self, args: argparse.Namespace) -> list[Row]:
         """Compares with the reference folder `args.folder`."""
+        ...
+
+
+@runtime_checkable
+class SamplingTask(Task, Protocol):
+    """A model that something can be drawn from."""
+
+    def add_sample_options(self, group: Any) -> None:
+        """Adds to the options of `sample`; there is `--seed` already."""
+        ...
+
+    def sample(self, model: Any, meta: Mapping[str, Any], args: argparse.Namespace) -> str:
+        """What was drawn, for people. `model` is in evaluation mode; `meta` is that of its data.
+
+        Raises `UserError` for options that do not go with the model.
+        """
         ...

@@ -2,6 +2,8 @@
 
 import pathlib
 import sys
+from collections.abc import Mapping
+from typing import Literal
 
 import jax
 import numpy as np
@@ -9,14 +11,14 @@ import optax
 from flax import nnx
 from tqdm import tqdm
 
+from zoo.carry import fresh_carry
 from zoo.checkpoint import Checkpoints, open_checkpoints
-from zoo.data.batches import check_batch_size, train_batches
 from zoo.errors import UserError
 from zoo.evaluation import Evaluation, Evaluator
 from zoo.metrics import MetricsLog, read_metrics
 from zoo.plots import plot_run
 from zoo.run import RunConfig
-from zoo.task import Data, Task
+from zoo.task import Batch, Data, Task
 
 State = tuple[nnx.State, nnx.State, optax.OptState]  # parameters, the rest, optimiser
 
@@ -35,7 +37,7 @@ class Trainer:
 
     def __init__(self, task: Task, config: RunConfig, data: Data):
         self.task, self.config, self.data = task, config, data
-        check_batch_size(data, config.train.batch_size)  # before anything takes time
+        data.train.check_batch_size(config.train.batch_size)  # before anything takes time
         optimizer = task.optimizer(config.train)
 
         @nnx.jit
@@ -45,6 +47,7 @@ class Trainer:
         model = create(jax.random.key(config.seed))
         model.train()
         graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+        rest = fresh_carry(rest, config.train.batch_size)
         self.state: State = (params, rest, jax.jit(optimizer.init)(params))
         self.step = 0
         self._evaluator = Evaluator(task, model)
@@ -65,6 +68,16 @@ class Trainer:
             return (params, rest, opt_state), {"loss": loss} | metrics
 
         self._update = jax.jit(update, donate_argnums=0)
+
+    def update(self, batch: Batch) -> dict[str, jax.Array]:
+        """Makes the next step and returns its metrics."""
+        self.state, metrics = self._update(self.state, np.int32(self.step), self._key, batch)
+        self.step += 1
+        return metrics
+
+    def compiled_step(self, batch: Batch) -> jax.stages.Compiled:
+        """The program of one step, for those who want to know what it needs."""
+        return self._update.lower(self.state, np.int32(self.step), self._key, batch).compile()
 
     def restore(self, out: pathlib.Path) -> None:
         """Continues from the newest checkpoint below `out`; raises `UserError` without one."""
@@ -90,59 +103,59 @@ class Trainer:
         train = self.config.train
         stop = min(train.steps, stop_after or train.steps)
         log = MetricsLog(out, resume_at=self.step)
-        batches = train_batches(
-            self.data,
-            batch_size=train.batch_size,
-            seed=self.config.seed,
-            start=self.step,
-            stop=stop,
+        batches = self.data.train.train_batches(
+            train.batch_size, seed=self.config.seed, start=self.step, stop=stop
         )
+        watched = "test" if self.data.valid is None else "valid"
         bar = tqdm(total=train.steps, initial=self.step, disable=None, file=sys.stderr)
         evaluation = None
         with Checkpoints(out) as checkpoints, bar:
             for batch in batches:
-                self.state, metrics = self._update(
-                    self.state, np.int32(self.step), self._key, batch
-                )
-                self.step += 1
+                metrics = self.update(batch)
                 bar.update()
                 if self.step % train.log_every == 0 or self.step == stop:
                     self._log(log, bar, jax.device_get(metrics))
                 evaluation = None
                 if self.step % train.eval_every == 0:
-                    evaluation = self._evaluated(log, bar)
+                    evaluation = self._evaluated(watched, log, bar)
                 if self.step % train.save_every == 0 or self.step == stop:
-                    checkpoints.save(self.step, self.state, self.config.to_dict())
-            evaluation = evaluation or self._evaluated(log, bar)
+                    checkpoints.save(self.step, self.state, self.config.to_dict(), self.data.meta)
+            if evaluation is None or watched != "test":
+                evaluation = self._evaluated("test", log, bar)
         tolerance = (self.config.deq.f_stop_mode, self.config.deq.f_tol)
-        plot_run(out / "training.png", read_metrics(out), evaluation.trace, tolerance)
+        plot_run(
+            out / "training.png", read_metrics(out), self.task.metric, evaluation.trace, tolerance
+        )
         return evaluation
 
-    def evaluate(self) -> Evaluation:
-        """The test split with the current parameters."""
+    def evaluate(self, split: Literal["valid", "test"] = "test") -> Evaluation:
+        """The test split, or the validation split if there is one, with the current parameters."""
+        data = getattr(self.data, split)
         params, rest, _ = self.state
         size = self.config.train.eval_batch_size
-        return self._evaluator(params, rest, self.data.test, size)
+        return self._evaluator(params, rest, data, size)
 
-    def _log(self, log: MetricsLog, bar: tqdm, metrics: dict[str, np.ndarray]) -> None:
+    def _log(self, log: MetricsLog, bar: tqdm, outputs: Mapping[str, np.ndarray]) -> None:
+        metric = self.task.metric
+        metrics = {name: float(value) for name, value in outputs.items()}
+        metrics[metric.name] = metric.transform(metrics[metric.of])
         log.write(self.step, "train", metrics)
         if not np.isfinite(metrics["loss"]):
             raise Diverged(
                 f"the loss is {metrics['loss']} at step {self.step}: "
                 "try a smaller --lr, or a --norm_type"
             )
-        name = self.task.metric
         bar.set_postfix(
             {
                 "loss": f"{metrics['loss']:.3f}",
-                name: f"{metrics[name]:.3f}",
+                metric.name: f"{metrics[metric.name]:.3f}",
                 "residual": f"{metrics['residual']:.1e}",
                 "NFE": int(metrics["nfe"]),
             }
         )
 
-    def _evaluated(self, log: MetricsLog, bar: tqdm) -> Evaluation:
-        evaluation = self.evaluate()
-        log.write(self.step, "test", evaluation.values())
-        bar.write(f"step {self.step}: {evaluation.line('test', self.task.metric)}")
+    def _evaluated(self, split: Literal["valid", "test"], log: MetricsLog, bar: tqdm) -> Evaluation:
+        evaluation = self.evaluate(split)
+        log.write(self.step, split, evaluation.values())
+        bar.write(f"step {self.step}: {evaluation.line(split, self.task.metric)}")
         return evaluation

@@ -87,7 +87,8 @@ class Diagnosis(NamedTuple):
                 self.nearly_singular,
                 f"a direction exists along which I - J is singular or nearly so (smallest singular "
                 f"value {smallest}): the solution is hardly determined there, gradients are "
-                "amplified; normalise the weights, or remove the direction from the state",
+                "amplified; normalise the weights, or remove the direction from the state (if f "
+                "hands on a mean, as pre-norm residual blocks do, subtract it in f)",
             ),
             (
                 self.fixed_points > 1,

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import jdeq
+from zoo.data.samples import Samples
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.task import MDEQTask
 from zoo.run import RunConfig
 from zoo.task import Data, TrainConfig
 
-GOLDEN = pathlib.Path(__file__).parents[2] / "../shared/golden/mdeq_cifar"
+SHARED = pathlib.Path(__file__).parents[2] / "../shared"
+GOLDEN = SHARED / "golden/mdeq_cifar"
 
 TINY = MDEQConfig(
     channels=(4,),  # one branch compiles in a fraction of the time of two
@@ -74,7 +76,7 @@ def tiny_data() -> Data:
         x = rng.normal(size=(n, 4, 4, 1)).astype(np.float32)
         return {"x": x, "y": rng.integers(0, 3, n).astype(np.int32)}
 
-    return Data(split(40), split(20))
+    return Data(Samples(split(40)), Samples(split(20)))
 
 
 class CountingTask(MDEQTask):

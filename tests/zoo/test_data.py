@@ -5,20 +5,16 @@ import pytest
 from PIL import Image
 
 from zoo.data import cifar10 as cifar10_module
-from zoo.data.batches import eval_batches, train_batches
 from zoo.data.cifar10 import MEAN, STD, cifar10, crop_and_flip
 from zoo.data.digits import digits
+from zoo.data.samples import Samples
 from zoo.errors import UserError
-from zoo.task import Data
 
-COUNT = Data({"x": np.arange(10)}, {"x": np.arange(5)})
+COUNT = Samples({"x": np.arange(10)})
 
 
 def steps(start, stop, seed=0):
-    return [
-        b["x"].tolist()
-        for b in train_batches(COUNT, batch_size=4, seed=seed, start=start, stop=stop)
-    ]
+    return [b["x"].tolist() for b in COUNT.train_batches(4, seed=seed, start=start, stop=stop)]
 
 
 def test_batches_depend_on_seed_and_step_alone():
@@ -30,20 +26,22 @@ def test_batches_depend_on_seed_and_step_alone():
 
 def test_too_large_a_batch():
     with pytest.raises(UserError, match="11"):
-        train_batches(COUNT, batch_size=11, seed=0, start=0, stop=1)
+        COUNT.train_batches(11, seed=0, start=0, stop=1)
 
 
 def test_evaluation_batches_have_one_size_and_count_each_sample_once():
-    seen = [(b["x"].tolist(), n) for b, n in eval_batches(COUNT.test, 3)]
-    assert seen == [([0, 1, 2], 3), ([3, 4, 0], 2)]
+    five = Samples({"x": np.arange(5)})
+    seen = [(b["x"].tolist(), w.tolist()) for b, w in five.eval_batches(3)]
+    assert seen == [([0, 1, 2], [1, 1, 1]), ([3, 4, 0], [1, 1, 0])]
 
 
 def test_digits_are_split_the_same_way_each_time():
     a, b = digits(), digits()
-    np.testing.assert_array_equal(a.test["x"], b.test["x"])
-    assert a.train["x"].shape == (1437, 8, 8, 1) and a.test["x"].shape == (360, 8, 8, 1)
-    assert a.train["x"].dtype == np.float32
-    assert np.bincount(a.test["y"]).min() >= 34
+    (train, _), (test, _) = (next(split.eval_batches(2000)) for split in (a.train, a.test))
+    np.testing.assert_array_equal(test["x"], next(b.test.eval_batches(360))[0]["x"])
+    assert train["x"].shape == (1437, 8, 8, 1) and test["x"].shape == (360, 8, 8, 1)
+    assert train["x"].dtype == np.float32
+    assert np.bincount(test["y"]).min() >= 34
 
 
 def write_binary(folder, per_file):

@@ -58,7 +58,7 @@ def test_what_a_run_leaves_behind(counting_task, tiny_run, tiny_data, tmp_path):
     assert [r["step"] for r in rows if r["split"] == "test"] == [3, 6]
     assert {"loss", "accuracy", "residual", "nfe"} <= rows[0].keys()
     assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
-    assert evaluation.trace.shape[0] == len(tiny_data.test["y"])
+    assert evaluation.trace.shape[0] == len(tiny_data.test)
     with open_checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest == 6
         assert checkpoints.restore_config() == tiny_run.to_dict()

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from zoo.data.samples import Samples
 from zoo.task import Data
 
 SPLIT_SEED = 0  # fixed: the split is part of the task, not of a run
@@ -18,4 +19,5 @@ def digits() -> Data:
         np.arange(len(y)), test_size=0.2, stratify=y, random_state=SPLIT_SEED
     )
     x = (x - x[train].mean()) / x[train].std()
-    return Data(train={"x": x[train], "y": y[train]}, test={"x": x[test], "y": y[test]})
+    part = lambda index: Samples({"x": x[index], "y": y[index]})
+    return Data(train=part(train), test=part(test))

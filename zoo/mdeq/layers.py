@@ -8,9 +8,7 @@ from jax.nn import initializers
 from jax.typing import DTypeLike
 
 from zoo.batch_norm import BatchNorm
-
-torch_uniform = initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(+-fan_in**-0.5)
-small_normal = initializers.normal(0.01)
+from zoo.initializers import small_normal
 
 
 def conv(

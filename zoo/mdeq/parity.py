@@ -12,12 +12,12 @@ from flax import nnx
 from jax import Array
 
 import jdeq
-from zoo.errors import UserError
 from zoo.mdeq.full_stage import FullStage, State
 from zoo.mdeq.model import MDEQ
-from zoo.mdeq.reference import Arrays, Reference
+from zoo.mdeq.reference import Maps, Reference
 from zoo.mdeq.torch_names import torch_names
 from zoo.parity import Row, compare, compare_many
+from zoo.reference import BELOW_ANY_RESIDUAL, FLOAT32, FLOAT64, Tolerances
 from zoo.torch_import import export_arrays
 
 TIGHT = {
@@ -28,19 +28,6 @@ TIGHT = {
     "b_max_iter": 2000,
     "b_stop_mode": "rel",
 }
-BELOW_ANY_RESIDUAL = 1e-300
-
-
-class Tolerances(NamedTuple):
-    """Largest relative errors, and how tightly the equilibria are solved for them."""
-
-    function: float
-    equilibrium: float
-    solve: float
-
-
-FLOAT64 = Tolerances(function=1e-9, equilibrium=1e-7, solve=1e-12)
-FLOAT32 = Tolerances(function=1e-3, equilibrium=1e-3, solve=1e-6)
 
 
 class Pass(NamedTuple):
@@ -79,7 +66,7 @@ def _function_rows(reference: Reference, tolerance: float) -> list[Row]:
     cell = _folded(model)
     kernels = export_arrays(nnx.state(cell, _is_kernel), names)
     kernels = {f"full_stage.{name}": value for name, value in kernels.items()}
-    effective = _of_same_names(reference.files["effective_weights"], kernels, names.ignores)
+    effective = reference.files["effective_weights"].like(kernels, names.ignores)
     z, u = (jax.tree.map(jnp.asarray, io.maps(name, n)) for name in ("f_z", "eval_u"))
     branch, out, logits = _run_function(model, cell, z, u)
     return [
@@ -175,11 +162,11 @@ def _gradient_row(
     tolerances: Tolerances,
 ) -> Row:
     names = torch_names(reference.config)
-    wanted = _of_same_names(reference.files[file], grads, names.ignores)
+    wanted = reference.files[file].like(grads, names.ignores)
     return compare_many(quantity, grads, wanted, tolerances.equilibrium, common_scale=True)
 
 
-def _pass_rows(mode: str, got: Pass, io: Arrays, n: int, tolerances: Tolerances) -> list[Row]:
+def _pass_rows(mode: str, got: Pass, io: Maps, n: int, tolerances: Tolerances) -> list[Row]:
     function, solved, _ = tolerances
     return [
         *_map_rows(f"{mode} injection", got.u, io.maps(f"{mode}_u", n), function),
@@ -196,21 +183,11 @@ def _map_rows(label: str, got: State, want: tuple, tolerance: float) -> list[Row
     ]
 
 
-def _of_same_names(want: Arrays, got: dict[str, np.ndarray], ignores) -> dict[str, np.ndarray]:
-    """`want` without ignored names, once it is sure that both hold the same names."""
-    wanted = {name: value for name, value in want.items() if not ignores(name)}
-    problems = [f"missing: {name}" for name in got if name not in wanted]
-    problems += [f"unknown: {name}" for name in wanted if name not in got]
-    if problems:
-        raise UserError(f"{want.path}: {len(problems)} keys do not fit: {'; '.join(problems)}")
-    return wanted
-
-
 def _tight(tolerances: Tolerances) -> dict:
     return TIGHT | {"f_tol": tolerances.solve, "b_tol": tolerances.solve}
 
 
-def _batch(io: Arrays) -> tuple[Array, Array]:
+def _batch(io: Maps) -> tuple[Array, Array]:
     return jnp.asarray(io["x"].transpose(0, 2, 3, 1), jnp.float64), jnp.asarray(io["y"])
 
 

@@ -13,32 +13,20 @@ from zoo.errors import UserError
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.model import MDEQ
 from zoo.mdeq.torch_names import torch_names
-from zoo.torch_import import StateDictError, import_arrays, load_arrays
+from zoo.mdeq.upstream import model_config
+from zoo.reference import Arrays
+from zoo.torch_import import StateDictError, import_arrays
 
 FILES = ("state", "effective_weights", "io", "grads_ift", "grads_phantom")
 NORM_OPTIONS = ("norm_type", "norm_no_scale", "norm_clip", "norm_clip_value", "norm_target_norm")
 
 
-class Arrays(dict[str, np.ndarray]):
-    """Named arrays of one file; a name that is not there is the user's error."""
-
-    def __init__(self, path: pathlib.Path):
-        super().__init__(load_arrays(path))
-        self.path = path
-
-    def __missing__(self, name: str):
-        raise UserError(f"{self.path}: no array named {name!r}")
+class Maps(Arrays):
+    """Named arrays, feature maps among them."""
 
     def maps(self, name: str, n: int) -> tuple[np.ndarray, ...]:
         """Feature maps `name_0` ... `name_{n-1}` from NCHW to NHWC."""
         return tuple(self[f"{name}_{i}"].transpose(0, 2, 3, 1) for i in range(n))
-
-    def under(self, prefix: str) -> dict[str, np.ndarray]:
-        """Arrays whose name starts with `prefix`, without it."""
-        found = {k.removeprefix(prefix): v for k, v in self.items() if k.startswith(prefix)}
-        if not found:
-            raise UserError(f"{self.path}: no arrays named {prefix}...")
-        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +37,7 @@ class Reference:
     config: MDEQConfig
     norm: Mapping[str, object]
     phantom: Mapping[str, float]
-    files: Mapping[str, Arrays]
+    files: Mapping[str, Maps]
 
     @classmethod
     def read(cls, folder: pathlib.Path) -> "Reference":
@@ -63,11 +51,13 @@ class Reference:
         path = folder / "config.json"
         try:
             content = json.loads(path.read_text())
-            files = {name: Arrays(folder / f"{name}.npz") for name in FILES}
+            files = {name: Maps(folder / f"{name}.npz") for name in FILES}
             x = files["io"]["x"]
+            if x.ndim != 4:
+                raise UserError(f"array x of io.npz has {x.ndim} axes, expected 4 (NCHW)")
             return cls(
                 folder=folder,
-                config=_sizes(content["upstream_config"]["MODEL"], x),
+                config=model_config(content, x.shape[1], x.shape[2:]),
                 norm={k: content["deq_args"][k] for k in NORM_OPTIONS},
                 phantom={k: content["meta"]["phantom"][k] for k in ("grad", "tau")},
                 files=files,
@@ -93,29 +83,3 @@ class Reference:
         except StateDictError as e:
             raise UserError(f"{state.path}: {e}") from e
         return model
-
-
-def _sizes(upstream: Mapping, x: np.ndarray) -> MDEQConfig:
-    stage = upstream["EXTRA"]["FULL_STAGE"]
-    supported = {"NUM_MODULES": 1, "BLOCK": "BASIC", "FUSE_METHOD": "SUM"}
-    for name, value in supported.items():
-        if stage[name] != value:
-            raise UserError(f"{name} is {stage[name]!r}, only {value!r} is supported")
-    if stage["NUM_BRANCHES"] != len(stage["NUM_CHANNELS"]):
-        raise UserError(
-            f"NUM_BRANCHES is {stage['NUM_BRANCHES']}, but NUM_CHANNELS {stage['NUM_CHANNELS']}"
-        )
-    if x.ndim != 4:
-        raise UserError(f"array x of io.npz has {x.ndim} axes, expected 4 (NCHW)")
-    return MDEQConfig(
-        channels=stage["NUM_CHANNELS"],
-        head_channels=stage["HEAD_CHANNELS"],
-        final_channels=stage["FINAL_CHANSIZE"],
-        n_blocks=stage["NUM_BLOCKS"],
-        n_groups=upstream["NUM_GROUPS"],
-        expansion=upstream["EXPANSION_FACTOR"],
-        downsample_times=upstream["DOWNSAMPLE_TIMES"],
-        n_classes=upstream["NUM_CLASSES"],
-        in_channels=x.shape[1],
-        image_size=(x.shape[2], x.shape[3]),
-    )

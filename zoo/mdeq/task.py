@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax import Array
@@ -13,12 +14,18 @@ from jax import Array
 import jdeq
 from zoo.data.cifar10 import cifar10, crop_and_flip
 from zoo.data.digits import digits
+from zoo.data.samples import Samples
 from zoo.mdeq import parity
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.model import MDEQ
 from zoo.mdeq.presets import PRESETS
+from zoo.mdeq.torch_names import torch_names
+from zoo.mdeq.upstream import model_config
+from zoo.metrics import ACCURACY
 from zoo.parity import Row
+from zoo.reference import deq_config
 from zoo.task import Data, Preset, TrainConfig
+from zoo.torch_import import export_state_dict, import_arrays
 
 FINAL_LR = 1e-6
 
@@ -28,23 +35,30 @@ class MDEQTask:
 
     name = "mdeq"
     summary = "multiscale DEQ, image classification"
-    metric = "accuracy"
+    metric = ACCURACY
     presets: Mapping[str, Preset] = PRESETS
 
     def model_config(self, fields: Mapping[str, Any]) -> MDEQConfig:
         """Sizes from a saved configuration."""
         return MDEQConfig(**fields)
 
+    def train_config(self, fields: Mapping[str, Any]) -> TrainConfig:
+        """Training settings from a saved configuration."""
+        return TrainConfig(**fields)
+
     def build(self, config: MDEQConfig, deq: jdeq.DEQConfig, *, rngs: nnx.Rngs) -> MDEQ:
         """A model with fresh weights."""
         return MDEQ(config, deq, rngs=rngs)
 
-    def load_data(self, source: str, folder: pathlib.Path | None) -> Data:
+    def load_data(
+        self, source: str, folder: pathlib.Path | None, *, model: MDEQConfig, meta: Mapping
+    ) -> Data:
         """Digits, or CIFAR-10 from `folder`."""
         if source == "digits":
             return digits()
         train, test = cifar10(folder)
-        return Data(train, test, crop_and_flip if source == "cifar10-augmented" else None)
+        augment = crop_and_flip if source == "cifar10-augmented" else None
+        return Data(Samples(train, augment), Samples(test))
 
     def loss(
         self, model: MDEQ, batch: Mapping[str, Array], key: Array
@@ -86,6 +100,18 @@ class MDEQTask:
         return optax.chain(
             optax.add_decayed_weights(train.weight_decay), optax.sgd(schedule, momentum=0.9)
         )
+
+    def from_upstream(self, content: Mapping[str, Any]) -> tuple[MDEQConfig, jdeq.DEQConfig]:
+        """Sizes and DEQ options from the PyTorch original's configuration."""
+        return model_config(content), deq_config("deq_args", content["deq_args"])
+
+    def import_state_dict(self, model: MDEQ, arrays: Mapping[str, np.ndarray]) -> None:
+        """Overwrites all arrays of the model with those of a PyTorch state dict."""
+        import_arrays(model, arrays, torch_names(model.config))
+
+    def export_state_dict(self, model: MDEQ) -> dict[str, np.ndarray]:
+        """The inverse."""
+        return export_state_dict(model, torch_names(model.config))
 
     def parity(self, args: argparse.Namespace) -> list[Row]:
         """Compares with the PyTorch original."""

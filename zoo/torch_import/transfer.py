@@ -10,60 +10,67 @@ from flax import nnx
 from zoo.torch_import.load import StateDictError
 from zoo.torch_import.names import TorchNames
 
-TRANSFERRED = (nnx.Param, nnx.BatchStat)
+
+class Buffer(nnx.Variable):
+    """A fixed array that PyTorch keeps with a module's weights, and so does its state dict."""
+
+
+TRANSFERRED = (nnx.Param, nnx.BatchStat, Buffer)
 
 
 def import_arrays(model: nnx.Module, arrays: Mapping[str, np.ndarray], names: TorchNames) -> None:
-    """Overwrites every parameter and running statistic of `model`, in place.
+    """Overwrites every parameter, running statistic and buffer of `model`, in place.
 
     Values are cast to the model's dtypes. The model may be abstract (`nnx.eval_shape`).
 
     Raises:
-        StateDictError: keys are missing or unknown, or shapes are wrong; the text lists all
-            of them, and the model is untouched.
+        StateDictError: keys are missing or unknown, shapes are wrong, or tied arrays differ; the
+            text lists all of them, and the model is untouched.
     """
     variables = {
-        names.of(path): variable
+        names.of(path): (path, variable)
         for path, variable in nnx.to_flat_state(nnx.state(model, TRANSFERRED))
     }
     given = {name: value for name, value in arrays.items() if not names.ignores(name)}
-    problems = [f"missing: {name}" for name in variables if name not in given]
-    problems += [f"unknown: {name}" for name in given if name not in variables]
-    for name, variable in variables.items():
-        wanted = _torch_shape(variable.shape, names.keeps_layout(name))
-        if name in given and np.shape(given[name]) != wanted:
-            problems.append(f"shape of {name}: {np.shape(given[name])}, expected {wanted}")
+    wanted = {name: _torch_shape(names, name, v.shape) for name, (_, v) in variables.items()}
+    wanted |= {second: wanted[name] for second, name in names.tied.items()}
+    problems = [f"missing: {name}" for name in wanted if name not in given]
+    problems += [f"unknown: {name}" for name in given if name not in wanted]
+    for name, shape in wanted.items():
+        if name in given and np.shape(given[name]) != shape:
+            problems.append(f"shape of {name}: {np.shape(given[name])}, expected {shape}")
+    if not problems:
+        problems += [
+            f"{second} is tied to {name}, but differs"
+            for second, name in names.tied.items()
+            if not np.array_equal(given[second], given[name])
+        ]
     if problems:
         raise StateDictError(f"{len(problems)} keys do not fit: " + "; ".join(problems))
-    new = {}
-    for path, variable in nnx.to_flat_state(nnx.state(model, TRANSFERRED)):
-        name = names.of(path)
-        value = given[name] if names.keeps_layout(name) else _from_torch(given[name])
-        new[path] = variable.replace(jnp.asarray(value, variable.dtype))
+    new = {
+        path: variable.replace(jnp.asarray(names.from_torch(name, given[name]), variable.dtype))
+        for name, (path, variable) in variables.items()
+    }
     nnx.update(model, nnx.from_flat_state(new))
 
 
 def export_arrays(state: nnx.State, names: TorchNames) -> dict[str, np.ndarray]:
-    """Arrays of a state (parameters, statistics, gradients) in PyTorch's names and layouts."""
+    """Arrays of a state (parameters, statistics, gradients) in PyTorch's names and layouts.
+
+    An array that has two names is listed under its first one.
+    """
     arrays = {}
     for path, variable in nnx.to_flat_state(state):
         name = names.of(path)
-        value = np.asarray(jax.device_get(variable[...]))
-        arrays[name] = value if names.keeps_layout(name) else _to_torch(value)
+        arrays[name] = names.to_torch(name, np.asarray(jax.device_get(variable[...])))
     return arrays
 
 
-def _to_torch(value: np.ndarray) -> np.ndarray:
-    """(spatial..., in, out) -> (out, in, spatial...); vectors stay."""
-    n = value.ndim
-    return value if n < 2 else value.transpose(n - 1, n - 2, *range(n - 2))
+def export_state_dict(model: nnx.Module, names: TorchNames) -> dict[str, np.ndarray]:
+    """What `import_arrays` takes: the arrays of a model under all of their names."""
+    arrays = export_arrays(nnx.state(model, TRANSFERRED), names)
+    return arrays | {second: arrays[name] for second, name in names.tied.items()}
 
 
-def _from_torch(value: np.ndarray) -> np.ndarray:
-    """(out, in, spatial...) -> (spatial..., in, out); vectors stay."""
-    n = value.ndim
-    return value if n < 2 else value.transpose(*range(2, n), 1, 0)
-
-
-def _torch_shape(shape: tuple[int, ...], as_is: bool) -> tuple[int, ...]:
-    return shape if as_is or len(shape) < 2 else (shape[-1], shape[-2], *shape[:-2])
+def _torch_shape(names: TorchNames, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return names.to_torch(name, np.broadcast_to(np.float32(0), shape)).shape

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 import jdeq
-from zoo.cli import count_parameters
+from zoo.commands.models import count_parameters
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.full_stage import FullStage
 from zoo.mdeq.model import MDEQ

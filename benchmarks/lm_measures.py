@@ -1,0 +1,119 @@
+"""What `benchmarks.language_model` measures of one trained run."""
+
+import argparse
+import dataclasses
+import pathlib
+import statistics
+import time
+from typing import Any
+
+import jax
+from flax import nnx
+
+import jdeq
+from zoo.data.vocabulary import Vocabulary
+from zoo.evaluation import Evaluation, Evaluator
+from zoo.lm.sampler import Continuation, Draw, Sampler
+from zoo.options import add_options, read_options
+from zoo.registry import get_task
+from zoo.run import RunConfig
+from zoo.saved import restored_model, saved_meta
+from zoo.task import Data
+from zoo.trainer import Trainer
+
+from .stability import machine as machine
+
+TASK = get_task("lm")
+TIMED_STEPS = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run and the folder of its checkpoints."""
+
+    config: RunConfig
+    folder: pathlib.Path
+
+    def data(self) -> Data:
+        """The data it was trained on."""
+        meta = saved_meta(self.folder)
+        return TASK.load_data(self.config.data, None, model=self.config.model, meta=meta)
+
+    def changed(self, deq: dict[str, Any], **model: Any) -> "Run":
+        """The same weights with other DEQ options and sizes."""
+        config = dataclasses.replace(
+            self.config,
+            deq=dataclasses.replace(self.config.deq, **deq),
+            model=dataclasses.replace(self.config.model, **model),
+        )
+        return Run(config, self.folder)
+
+
+def count(run: Run) -> int:
+    """Parameters."""
+    model = restored_model(TASK, run.config, run.folder)
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def seconds_per_step(run: Run) -> float:
+    """Median CPU time of a training step with the trained weights."""
+    data = run.data()
+    trainer = Trainer(TASK, run.config, data)
+    trainer.restore(run.folder)
+    train, times = run.config.train, []
+    batches = data.train.train_batches(
+        train.batch_size, seed=run.config.seed, start=0, stop=TIMED_STEPS
+    )
+    for batch in batches:
+        started = time.process_time()
+        jax.block_until_ready(trainer.update(batch))
+        times.append(time.process_time() - started)
+    return statistics.median(times[2:])
+
+
+def step_memory(options: str) -> int:
+    """Bytes of temporaries of the compiled training step for these command-line options."""
+    config = _configured(options)
+    data = TASK.load_data(config.data, None, model=config.model, meta={})
+    trainer = Trainer(TASK, config, data)
+    size = config.train.batch_size
+    batch = next(iter(data.train.train_batches(size, seed=0, start=0, stop=1)))
+    memory = trainer.compiled_step(batch).memory_analysis()
+    assert memory is not None  # every backend here has one
+    return memory.temp_size_in_bytes
+
+
+def evaluated(run: Run, **model: Any) -> Evaluation:
+    """The test split, with other sizes of the evaluation."""
+    run = run.changed({}, **model)
+    restored = restored_model(TASK, run.config, run.folder)
+    _, params, rest = nnx.split(restored, nnx.Param, ...)
+    size = run.config.train.eval_batch_size
+    return Evaluator(TASK, restored)(params, rest, run.data().test, size)
+
+
+def sampled(
+    run: Run, prompt: str, *, warm: bool, deq: dict[str, Any] | None = None, length: int = 200
+) -> tuple[str, Continuation]:
+    """A text, prompt included, and what drawing it took."""
+    run = run.changed(deq or {})
+    model: Any = restored_model(TASK, run.config, run.folder)
+    model.eval()
+    vocabulary = Vocabulary.from_dict(saved_meta(run.folder)["vocabulary"])
+    read = vocabulary.encode(prompt).tolist()
+    drawn = Sampler(model.lm, Draw(), warm=warm).continued(read, length, seed=0)
+    return vocabulary.decode([*read, *drawn.tokens]), drawn
+
+
+def _configured(options: str) -> RunConfig:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--preset")
+    name = parser.parse_known_args(options.split())[0].preset
+    preset = TASK.presets[name]
+    add_options(parser, "training", preset.train)
+    add_options(parser, "model", preset.model)
+    jdeq.add_deq_args(parser, preset.deq)
+    args = parser.parse_args(options.split())
+    model, train = read_options(args, preset.model), read_options(args, preset.train)
+    deq = jdeq.DEQConfig.from_args(args)
+    return RunConfig(TASK.name, name, preset.data, 0, model, deq, train)

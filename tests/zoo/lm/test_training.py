@@ -1,0 +1,232 @@
+"""The language model on the command line: trained, resumed, evaluated, sampled from."""
+
+import dataclasses
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import jdeq
+from tests.zoo.lm.conftest import POST_NORM, TIGHT, TINY, UNROLLED, make
+from tests.zoo.test_cli import run
+from zoo.carry import Carry
+from zoo.checkpoint import Checkpoints
+from zoo.data.streams import Streams
+from zoo.evaluation import Evaluator
+from zoo.lm.memory import Memory
+from zoo.lm.model import nll
+from zoo.lm.reader import Reader
+from zoo.lm.sampler import Draw, Sampler
+from zoo.lm.task import TASK
+from zoo.run import RunConfig
+from zoo.task import Data, TrainConfig
+from zoo.trainer import Trainer
+
+TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
+SIZES = (
+    "--n_head 2 --d_model 8 --d_embed 8 --d_inner 16 --tgt_len 6 --mem_len 8 --eval_tgt_len 6 "
+    "--eval_mem_len 8 --batch_size 4 --eval_batch_size 3 --steps 40 --lr 0.05 --grad 2"
+).split()
+TRAIN = TrainConfig(steps=6, batch_size=4, eval_batch_size=3, lr=0.01, weight_decay=0.0)
+TOKENS = np.random.default_rng(0).integers(0, 20, 200).astype(np.int32)
+PROMPT = [3, 1, 4]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "all.txt").write_text(TEXT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(text, tmp_path_factory):
+    """A folder with a small finished run."""
+    out = tmp_path_factory.mktemp("trained")
+    command = ("train", "lm", "--preset", "characters", "--data", text, "--out", out)
+    assert run(*command, *SIZES) == 0
+    return out
+
+
+def data() -> Data:
+    split = lambda n: Streams(TOKENS[:n], 5)
+    return Data(split(200), test=split(40))
+
+
+def trainer(deq: jdeq.DEQConfig = UNROLLED, **model) -> Trainer:
+    sizes = dataclasses.replace(TINY, tgt_len=5, eval_mem_len=3, eval_tgt_len=5, **model)
+    return Trainer(TASK, RunConfig("lm", "quick", "python", 0, sizes, deq, TRAIN), data())
+
+
+def perplexity(shown: str) -> float:
+    found = re.fullmatch(r"test perplexity ([\d.]+) \(.*\)", shown.splitlines()[-1])
+    assert found is not None
+    return float(found[1])
+
+
+def test_it_learns(trained):
+    rows = [json.loads(row) for row in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["split"] == "test" and rows[-1]["metric"] < 24 < len(set(TEXT))
+
+
+def test_evaluation_repeats_the_training_figures(trained, text, capsys):
+    last = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
+    assert run("eval", "lm", "--checkpoint", trained, "--data", text) == 0
+    assert perplexity(capsys.readouterr().out) == pytest.approx(last["metric"], abs=0.06)
+
+
+def test_a_resumed_run_remembers(tmp_path):
+    through, first, second = trainer(), trainer(), trainer()
+    through.fit(tmp_path / "a")
+    first.fit(tmp_path / "b", stop_after=2)
+    second.restore(tmp_path / "b")
+    memory = nnx.to_pure_dict(nnx.filter_state(second.state[1], Carry))["memory"]
+    assert memory.z.shape == (4, TINY.mem_len, TINY.d_model)
+    np.testing.assert_array_equal(memory.filled, [6] * 4)
+    second.fit(tmp_path / "b")
+    for a, b in zip(jax.tree.leaves(through.state), jax.tree.leaves(second.state), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("deq", "model"),
+    [
+        ({"tau": 0.5}, {}),
+        ({"grad": 2}, {}),
+        ({"ift": True, "f_solver": "anderson", "f_max_iter": 8, "f_tol": 1e-2}, {}),
+        ({"jac_loss_weight": 1.0, "jac_loss_freq": 1.0}, {}),
+        ({}, {"explicit": True}),
+        ({}, {"dropout": 0.5}),
+    ],
+)
+def test_every_option_acts(deq, model):
+    batch = next(iter(data().train.train_batches(4, seed=0, start=1, stop=2)))
+    params = []
+    for each in (trainer(), trainer(dataclasses.replace(UNROLLED, **deq), **model)):
+        each.step = 1  # the learning rate of step 0 is 0
+        assert np.isfinite(each.update(batch)["loss"])
+        params.append(np.concatenate([a.ravel() for a in jax.tree.leaves(each.state[0])]))
+    assert np.isfinite(params[1]).all() and np.any(params[0] != params[1])
+
+
+@pytest.mark.parametrize("mem_len", [0, 3, 200])
+def test_evaluation_remembers_as_much_as_it_is_told(mem_len):
+    """With room for everything, segments give what the whole text gives at once."""
+    config = dataclasses.replace(POST_NORM, eval_mem_len=mem_len)
+    model = Reader(config, TIGHT_ENOUGH, rngs=nnx.Rngs(0))
+    nnx.update(model.lm, nnx.state(make(POST_NORM, TIGHT_ENOUGH, scale=0.3)))
+    _, params, rest = nnx.split(model, nnx.Param, ...)
+    evaluate = Evaluator(TASK, model)
+    in_segments = evaluate(params, rest, Streams(TOKENS[:41], 5), 1)
+    whole = evaluate(params, rest, Streams(TOKENS[:41], 40), 1)
+    assert in_segments.converged == whole.converged == 1
+    assert (abs(in_segments.loss - whole.loss) < 1e-4) == (mem_len == 200)
+
+
+def test_other_sizes_in_evaluation_from_the_command_line(trained, text, capsys):
+    command = ("eval", "lm", "--checkpoint", trained, "--data", text)
+    assert run(*command, "--eval_mem_len", 0, "--eval_tgt_len", 1, "--grad", 1) == 0
+    forgetful = perplexity(capsys.readouterr().out)
+    assert run(*command, "--eval_mem_len", 20, "--eval_batch_size", 2) == 0
+    assert perplexity(capsys.readouterr().out) != forgetful
+    assert run(*command, "--mem_len", 3) == 2
+    assert "unrecognized arguments: --mem_len" in capsys.readouterr().err
+
+
+TIGHT_ENOUGH = dataclasses.replace(TIGHT, f_tol=1e-6)  # in float32
+
+
+@pytest.fixture(scope="module")
+def solved():
+    """A model with an equilibrium, in evaluation mode."""
+    model = make(dataclasses.replace(POST_NORM, eval_mem_len=30), TIGHT_ENOUGH, scale=0.3)
+    model.eval()
+    return model
+
+
+def test_one_token_at_a_time_is_a_segment(solved):
+    """The token drawn at temperature 0 is the likeliest one after the whole text."""
+    drawn = Sampler(solved, Draw(temperature=0)).continued(PROMPT, 12, seed=0).tokens
+    text = np.array([[*PROMPT, *drawn]])
+    memory = Memory.empty(solved.config, 1, 0)
+    hidden, info, _ = jax.jit(lambda: solved(text[:, :-1], memory))()
+    log_probs = solved.vocabulary.log_probs(hidden)
+    assert info.converged.all()
+    assert np.argmax(log_probs[0], axis=-1)[len(PROMPT) - 1 :].tolist() == drawn
+    values, _, _ = jax.jit(lambda: nll(solved, text[:, :-1], text[:, 1:], memory))()
+    np.testing.assert_allclose(values[0, -12:], -np.max(log_probs[0, -12:], axis=-1), rtol=1e-4)
+
+
+def test_a_warm_start_finds_the_same_text_sooner(solved):
+    warm, cold = (
+        Sampler(solved, Draw(), warm=warm).continued(PROMPT, 25, seed=1) for warm in (True, False)
+    )
+    assert warm.tokens == cold.tokens and len(warm.tokens) == 25
+    assert warm.tokens_per_second > 0
+    assert len(warm.nfe) == 24 and min(warm.nfe + cold.nfe) > 1
+
+
+def test_a_seed_gives_one_text(solved):
+    sampler = Sampler(solved, Draw(temperature=2.0))
+    a, b, c = (sampler.continued(PROMPT, 10, seed=seed).tokens for seed in (0, 0, 1))
+    assert a == b != c
+    assert sampler._step._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def test_draws():
+    log_probs = np.log(np.array([0.1, 0.2, 0.3, 0.4], np.float32))
+    keys = jax.random.split(jax.random.key(0), 400)
+
+    def drawn(draw):
+        return np.bincount(jax.vmap(lambda key: draw(log_probs, key))(keys), minlength=4) / 400
+
+    np.testing.assert_allclose(drawn(Draw()), [0.1, 0.2, 0.3, 0.4], atol=0.07)
+    np.testing.assert_allclose(drawn(Draw(top_k=2)), [0, 0, 3 / 7, 4 / 7], atol=0.07)
+    np.testing.assert_array_equal(drawn(Draw(temperature=0.0)), [0, 0, 0, 1])
+    np.testing.assert_array_equal(drawn(Draw(temperature=0.01)), [0, 0, 0, 1])
+
+
+def test_the_sample_command(trained, capsys):
+    command = ("sample", "lm", "--checkpoint", trained, "--prompt", "the ", "--length", 9)
+    shown = []
+    for extra in ((), (), ("--seed", 1), ("--cold", "--top_k", 3, "--temperature", 0.5)):
+        assert run(*command, *extra) == 0
+        shown.append(capsys.readouterr().out)
+    texts = [re.split(r"\n\n9 tokens, \d+ tokens/s, solves from ", out) for out in shown]
+    assert all(len(parts) == 2 and len(parts[0]) == 13 for parts in texts)
+    assert texts[0][0] == texts[1][0] != texts[2][0]
+    assert "last token" in texts[0][1] and "zero" in texts[3][1]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ("--prompt THE", "the character 'T' is not in the vocabulary"),
+        ("--top_k 1000", "--top_k 1000 is more than the 28 tokens"),
+        ("--top_k -1", "--top_k must not be negative"),
+        ("--temperature -1", "--temperature must be"),
+        ("--length 0", "--length must be at least 1"),
+        ("--seed -1", "--seed must not be negative"),
+        ("--eval_mem_len -1", "eval_mem_len must be at least 0"),
+        ("--eval_tgt_len 3", "--eval_tgt_len"),
+    ],
+)
+def test_mistakes_in_sampling(trained, options, named, capsys):
+    assert run("sample", "lm", "--checkpoint", trained, *options.split()) == 2
+    assert named in capsys.readouterr().err
+
+
+def test_sampling_needs_a_vocabulary(trained, text, monkeypatch, capsys):
+    monkeypatch.setattr(Checkpoints, "restore_meta", lambda self: {})
+    command = ("sample", "lm", "--checkpoint", trained, "--length", 2)
+    assert run(*command) == 2
+    assert "has no vocabulary; give --data DIR" in capsys.readouterr().err
+    assert run(*command, "--data", text) == 0
+
+
+def test_models_without_samples_say_so(capsys):
+    assert run("sample", "mdeq", "--help") == 2
+    assert "nothing to sample from model 'mdeq'" in capsys.readouterr().err

@@ -1,0 +1,126 @@
+"""A small recurrent language model: all that the trainer asks of one with memory."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+import jdeq
+from zoo.carry import Carry, forget
+from zoo.data.text import load_corpus
+from zoo.data.vocabulary import Vocabulary
+from zoo.metrics import PERPLEXITY
+from zoo.options import from_data, option
+from zoo.task import Preset, TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyConfig:
+    """Sizes of the model."""
+
+    n_tokens: int = from_data(2)
+    size: int = option(4, "of the state")
+    length: int = option(8, "tokens per segment")
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyTrainConfig(TrainConfig):
+    """Training, with an option that other models have no use for."""
+
+    clip: float = option(0.25, "norm of the gradient at most")
+
+
+class Toy(nnx.Module):
+    """h' = tanh(W h + E[x]); the next token by h'."""
+
+    def __init__(self, config: ToyConfig, *, rngs: nnx.Rngs):
+        self.embed = nnx.Embed(config.n_tokens, config.size, rngs=rngs)
+        self.recur = nnx.Param(jnp.eye(config.size))
+        self.out = nnx.Linear(config.size, config.n_tokens, rngs=rngs)
+        self.memory = Carry(jnp.zeros((1, config.size)))
+
+    def nll(self, batch) -> jax.Array:
+        """(B, L); remembers the last state."""
+        forget(self, batch["fresh"])
+        recur = self.recur[...]
+
+        def step(h, x):
+            h = jnp.tanh(h @ recur + x)
+            return h, h
+
+        x = jnp.swapaxes(self.embed(batch["x"]), 0, 1)
+        h, states = jax.lax.scan(step, self.memory[...], x)
+        self.memory.set_value(jax.lax.stop_gradient(h))
+        logits = self.out(jnp.swapaxes(states, 0, 1))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"])
+
+
+class ToyTask:
+    """See `zoo.task.Task`."""
+
+    name = "toy"
+    summary = "recurrent language model"
+    metric = PERPLEXITY
+    presets: Mapping[str, Preset] = {
+        "quick": Preset(
+            summary="",
+            model=ToyConfig(),
+            deq=jdeq.DEQConfig(),
+            train=ToyTrainConfig(
+                steps=20,
+                batch_size=4,
+                eval_batch_size=3,
+                lr=0.5,
+                log_every=5,
+                eval_every=10,
+                save_every=10,
+            ),
+            data="characters",
+        )
+    }
+
+    def model_config(self, fields):
+        return ToyConfig(**fields)
+
+    def train_config(self, fields):
+        return ToyTrainConfig(**fields)
+
+    def build(self, config, deq, *, rngs):
+        return Toy(config, rngs=rngs)
+
+    def load_data(self, source, folder, *, model, meta):
+        vocabulary = Vocabulary.from_dict(meta["vocabulary"]) if meta else None
+        corpus = load_corpus(source, folder, vocabulary)
+        data = corpus.data(length=model.length, eval_length=2 * model.length)
+        return dataclasses.replace(data, sizes={"n_tokens": len(corpus.vocabulary)})
+
+    def loss(self, model, batch, key):
+        loss = model.nll(batch).mean()
+        return loss, {"nll": loss, "residual": jnp.zeros(()), "nfe": jnp.zeros(())}
+
+    def evaluate(self, model, batch):
+        return self.figures(model.nll(batch))
+
+    def figures(self, nll):
+        """What `evaluate` returns of a model without a solver."""
+        rows = jnp.zeros(len(nll))
+        return {
+            "nll": nll,
+            "loss": nll,
+            "residual": rows,
+            "converged": rows + 1,
+            "trace": rows[:, None],
+            "nfe": jnp.zeros(()),
+        }
+
+    def optimizer(self, train):
+        return optax.chain(optax.clip_by_global_norm(train.clip), optax.sgd(train.lr))
+
+    def parity(self, args):
+        return []
+
+
+TASK = ToyTask()

@@ -1,0 +1,1 @@
+"""The commands of `python -m zoo`, a file each."""

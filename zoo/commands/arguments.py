@@ -1,0 +1,83 @@
+"""What the commands share in reading their arguments."""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from zoo.errors import UserError
+from zoo.plugins import add_plugin_option, load_plugin
+from zoo.registry import MODELS, get_task
+from zoo.task import Preset, Task
+
+T = TypeVar("T")
+
+
+def task_of(command: str, argv: Sequence[str]) -> Task:
+    """The task named by the first argument."""
+    if not argv or argv[0].startswith("-"):
+        if wants_help(argv):
+            print(f"usage: python -m zoo {command} MODEL [options]\n\nMODEL: {', '.join(MODELS)}")
+            sys.exit(0)
+        raise UserError(f"expected a model right after the command: {', '.join(MODELS)}")
+    return get_task(argv[0])
+
+
+def wants_help(argv: Sequence[str]) -> bool:
+    """Whether there is a `--help`."""
+    return any(flag in argv for flag in ("-h", "--help"))
+
+
+def first_pass(
+    command: str, argv: Sequence[str], options: Sequence[str], flags: Sequence[str] = ()
+) -> tuple[Task, argparse.Namespace]:
+    """Reads the few options on which the others depend: their defaults, and what may be named."""
+    task = task_of(command, argv)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m zoo {command} {task.name}", add_help=False, allow_abbrev=False
+    )
+    for name in options:
+        parser.add_argument(name)
+    for name in flags:
+        parser.add_argument(name, action="store_true")
+    add_plugin_option(parser)
+    first = parser.parse_known_args(argv[1:])[0]
+    for plugin in first.plugin:
+        load_plugin(plugin)
+    return task, first
+
+
+def parser_of(command: str, task: Task) -> argparse.ArgumentParser:
+    """The parser of a command for one model, without options yet."""
+    return argparse.ArgumentParser(
+        prog=f"python -m zoo {command} {task.name}", description=task.summary, allow_abbrev=False
+    )
+
+
+def add_data_option(group: Any) -> None:
+    """Adds `--data`."""
+    group.add_argument("--data", type=pathlib.Path, metavar="DIR", help="folder of the data set")
+
+
+def preset_of(task: Task, name: str) -> Preset:
+    """A preset by name."""
+    if name not in task.presets:
+        raise UserError(f"unknown preset {name!r}: choose from {', '.join(task.presets)}")
+    return task.presets[name]
+
+
+def valid(make: Callable[[], T]) -> T:
+    """What `make` returns; settings that do not fit together are the user's mistake."""
+    try:
+        return make()
+    except (TypeError, ValueError) as e:
+        raise UserError(str(e)) from e
+
+
+def make_folder(out: pathlib.Path) -> None:
+    """Makes the output folder."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"--out {out}: {e.strerror}") from e

@@ -1,0 +1,86 @@
+"""`python -m zoo train`."""
+
+import argparse
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import jdeq
+from zoo.commands.arguments import (
+    add_data_option,
+    first_pass,
+    make_folder,
+    parser_of,
+    preset_of,
+    valid,
+)
+from zoo.errors import UserError
+from zoo.options import add_options, read_options
+from zoo.plugins import add_plugin_option
+from zoo.run import RunConfig
+from zoo.saved import saved_meta, saved_run, sized
+from zoo.task import Preset, Task
+from zoo.trainer import Trainer
+
+DEFAULT_OUT = "runs"
+
+
+def train(argv: Sequence[str]) -> int:
+    """train a model"""
+    task, first = first_pass("train", argv, ("--preset", "--out"), ("--resume",))
+    out = pathlib.Path(first.out or f"{DEFAULT_OUT}/{task.name}")
+    if first.resume:
+        defaults, seed = saved_run(task, out), None
+        preset = defaults.preset
+        if first.preset not in (None, preset):
+            raise UserError(f"--resume continues a run of preset {preset!r} in {out}")
+    else:
+        preset = first.preset or next(iter(task.presets))
+        defaults, seed = preset_of(task, preset), 0
+    parser = parser_of("train", task)
+    run = parser.add_argument_group("run")
+    run.add_argument("--preset", default=preset, help=f"{', '.join(task.presets)} ({preset})")
+    run.add_argument(
+        "--seed",
+        type=int,
+        default=seed if isinstance(defaults, Preset) else defaults.seed,
+        help="of the weights and of the order of the batches (default: %(default)s)",
+    )
+    add_data_option(run)
+    run.add_argument("--out", metavar="DIR", default=str(out), help="default: %(default)s")
+    run.add_argument("--resume", action="store_true", help="continue the run in --out")
+    run.add_argument("--stop_after", type=int, metavar="STEP", help="stop there; --resume goes on")
+    add_plugin_option(run)
+    add_options(parser, "training", defaults.train)
+    add_options(parser, "model", defaults.model)
+    jdeq.add_deq_args(parser, defaults.deq)
+    args = parser.parse_args(argv[1:])
+    meta = saved_meta(out) if args.resume else {}
+    config = _configured(args, defaults, task, preset, args.seed)
+    if args.stop_after is not None and args.stop_after < 1:
+        raise UserError(f"--stop_after must be at least 1, got {args.stop_after}")
+    data = task.load_data(config.data, args.data, model=config.model, meta=meta)
+    config = dataclasses.replace(config, model=sized(config.model, data))
+    make_folder(out)
+    trainer = Trainer(task, config, data)
+    if args.resume:
+        trainer.restore(out)
+    evaluation = trainer.fit(out, stop_after=args.stop_after)
+    print(evaluation.line("test", task.metric))
+    return 0
+
+
+def _configured(
+    args: argparse.Namespace, defaults: Preset | RunConfig, task: Task, preset: str, seed: int
+) -> RunConfig:
+    if seed < 0:
+        raise UserError(f"--seed must not be negative, got {seed}")
+    return RunConfig(
+        name=task.name,
+        preset=preset,
+        data=defaults.data,
+        seed=seed,
+        model=valid(lambda: read_options(args, defaults.model)),
+        deq=valid(lambda: jdeq.DEQConfig.from_args(args)),
+        train=valid(lambda: read_options(args, defaults.train)),
+    )

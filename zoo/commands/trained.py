@@ -1,0 +1,109 @@
+"""Commands for a trained model: `eval` and `sample`."""
+
+import argparse
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+
+from flax import nnx
+
+import jdeq
+from zoo.commands.arguments import (
+    add_data_option,
+    first_pass,
+    parser_of,
+    preset_of,
+    valid,
+    wants_help,
+)
+from zoo.errors import UserError
+from zoo.evaluation import Evaluator
+from zoo.options import add_options, read_options
+from zoo.plugins import add_plugin_option
+from zoo.run import RunConfig
+from zoo.saved import restored_model, saved_meta, saved_run, sized
+from zoo.task import SamplingTask, Task
+
+SAME_WEIGHTS = ("norm_type", "norm_no_scale")  # options that decide which parameters there are
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """evaluate a checkpoint on the test data"""
+    task, config, args = _checkpoint_and_changes("eval", argv)
+    meta = saved_meta(args.checkpoint)
+    data = task.load_data(config.data, args.data, model=config.model, meta=meta)
+    if sized(config.model, data) != config.model:  # weights without a vocabulary of their own
+        raise UserError(
+            f"{args.checkpoint}: the model is not one for these data, with {data.sizes}"
+        )
+    model = restored_model(task, config, args.checkpoint)
+    _, params, rest = nnx.split(model, nnx.Param, ...)
+    evaluation = Evaluator(task, model)(params, rest, data.test, config.train.eval_batch_size)
+    print(evaluation.line("test", task.metric))
+    return 0
+
+
+def sample(argv: Sequence[str]) -> int:
+    """draw from a trained model"""
+    task, config, args = _checkpoint_and_changes("sample", argv, _add_sample_options)
+    assert isinstance(task, SamplingTask)
+    if args.seed < 0:
+        raise UserError(f"--seed must not be negative, got {args.seed}")
+    meta = saved_meta(args.checkpoint)
+    if not meta and args.data is not None:
+        data = task.load_data(config.data, args.data, model=config.model, meta={})
+        sized(config.model, data)
+        meta = data.meta
+    model = restored_model(task, config, args.checkpoint)
+    model.eval()
+    print(task.sample(model, meta, args))
+    return 0
+
+
+def _checkpoint_and_changes(
+    command: str,
+    argv: Sequence[str],
+    add_own_options: Callable[[Task, argparse.ArgumentParser], None] = lambda task, parser: None,
+) -> tuple[Task, RunConfig, argparse.Namespace]:
+    """The run behind `--checkpoint`, with what may still be changed after training."""
+    task, first = first_pass(command, argv, ("--checkpoint",))
+    if first.checkpoint:
+        defaults = saved_run(task, pathlib.Path(first.checkpoint))
+    elif wants_help(argv):
+        name = next(iter(task.presets))
+        preset = preset_of(task, name)
+        defaults = RunConfig(
+            task.name, name, preset.data, 0, preset.model, preset.deq, preset.train
+        )
+    else:
+        raise UserError("--checkpoint DIR is required")
+    parser = parser_of(command, task)
+    run = parser.add_argument_group("run")
+    text = "--out folder of a training run"
+    run.add_argument("--checkpoint", type=pathlib.Path, metavar="DIR", help=text)
+    add_data_option(run)
+    add_plugin_option(run)
+    add_own_options(task, parser)
+    add_options(parser, "batches", defaults.train, command=command)
+    add_options(parser, "model", defaults.model, command=command)
+    jdeq.add_deq_args(parser, defaults.deq)
+    args = parser.parse_args(argv[1:])
+    deq = valid(lambda: jdeq.DEQConfig.from_args(args))
+    for name in SAME_WEIGHTS:
+        if getattr(deq, name) != getattr(defaults.deq, name):
+            raise UserError(f"--{name} cannot change after training: it defines the parameters")
+    config = dataclasses.replace(
+        defaults,
+        deq=deq,
+        model=valid(lambda: read_options(args, defaults.model, command=command)),
+        train=valid(lambda: read_options(args, defaults.train, command=command)),
+    )
+    return task, config, args
+
+
+def _add_sample_options(task: Task, parser: argparse.ArgumentParser) -> None:
+    if not isinstance(task, SamplingTask):
+        raise UserError(f"there is nothing to sample from model {task.name!r}")
+    group = parser.add_argument_group("sample")
+    group.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
+    task.add_sample_options(group)

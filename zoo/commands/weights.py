@@ -1,0 +1,50 @@
+"""`python -m zoo import` and `export`: PyTorch state dicts."""
+
+import pathlib
+from collections.abc import Sequence
+
+from zoo.commands.arguments import make_folder, parser_of, preset_of, task_of
+from zoo.conversion import (
+    converted_config,
+    export_checkpoint,
+    import_checkpoint,
+    save_arrays,
+)
+from zoo.run import RunConfig
+
+
+def import_weights(argv: Sequence[str]) -> int:
+    """make a checkpoint of a PyTorch state dict"""
+    task = task_of("import", argv)
+    parser = parser_of("import", task)
+    parser.add_argument("file", type=pathlib.Path, metavar="FILE", help=".npz, .safetensors, .pt")
+    presets = ", ".join(task.presets)
+    parser.add_argument("--preset", default=next(iter(task.presets)), help=presets)
+    text = "sizes and DEQ options instead of the preset's: the original's, or those of a run here"
+    parser.add_argument("--config", type=pathlib.Path, metavar="JSON", help=text)
+    parser.add_argument("--out", type=pathlib.Path, metavar="DIR", required=True)
+    args = parser.parse_args(argv[1:])
+    preset = preset_of(task, args.preset)
+    model, deq = preset.model, preset.deq
+    if args.config is not None:
+        model, deq = converted_config(task, preset, args.config)
+    config = RunConfig(task.name, args.preset, preset.data, 0, model, deq, preset.train)
+    make_folder(args.out)
+    arrays = import_checkpoint(task, config, args.file, args.out)
+    size = sum(array.size for array in arrays.values())
+    print(f"{len(arrays)} arrays, {size:,} numbers from {args.file} are a checkpoint in {args.out}")
+    return 0
+
+
+def export_weights(argv: Sequence[str]) -> int:
+    """write a checkpoint as a PyTorch state dict"""
+    task = task_of("export", argv)
+    parser = parser_of("export", task)
+    parser.add_argument("file", type=pathlib.Path, metavar="FILE", help=".npz")
+    text = "--out folder of a training run"
+    parser.add_argument("--checkpoint", type=pathlib.Path, metavar="DIR", required=True, help=text)
+    args = parser.parse_args(argv[1:])
+    arrays = export_checkpoint(task, args.checkpoint)
+    save_arrays(args.file, arrays)
+    print(f"{len(arrays)} arrays of {args.checkpoint} are in {args.file}")
+    return 0

@@ -1,0 +1,93 @@
+"""Checkpoints from PyTorch state dicts, and back."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+import jdeq
+from zoo.carry import fresh_carry
+from zoo.checkpoint import Checkpoints
+from zoo.errors import UserError
+from zoo.reference import read_config
+from zoo.run import RunConfig
+from zoo.saved import restored_model, saved_run
+from zoo.task import Preset, Task
+from zoo.torch_import import load_arrays
+
+
+def converted_config(task: Task, preset: Preset, path: pathlib.Path) -> tuple[Any, jdeq.DEQConfig]:
+    """Sizes and DEQ options of a JSON file.
+
+    It is the original's configuration (with an entry `upstream_config`), or holds `model` and
+    `deq`, as a run saves them; what these leave out is the preset's.
+
+    Raises:
+        UserError: it cannot be used; the text says why.
+    """
+    content = read_config(path)
+    try:
+        if "upstream_config" in content:
+            return task.from_upstream(content)
+        parts = {k: content[k] for k in ("model", "deq") if k in content}
+        if not parts:
+            raise UserError("no entry upstream_config, model or deq")
+        model = vars(preset.model) | parts.get("model", {})
+        deq = preset.deq.to_dict() | parts.get("deq", {})
+        return task.model_config(model), jdeq.DEQConfig.from_dict(deq)
+    except KeyError as e:
+        raise UserError(f"{path}: no entry {e}") from e
+    except (UserError, TypeError, ValueError) as e:
+        raise UserError(f"{path}: {e}") from e
+
+
+def import_checkpoint(
+    task: Task, config: RunConfig, file: pathlib.Path, out: pathlib.Path
+) -> dict[str, np.ndarray]:
+    """Saves the arrays of a file as the checkpoint of a run at step 0, and returns them.
+
+    Raises:
+        UserError: the file cannot be read or does not fit the sizes, or `out` has a checkpoint.
+    """
+    arrays = load_arrays(file)
+    model = nnx.jit(lambda: task.build(config.model, config.deq, rngs=nnx.Rngs(config.seed)))()
+    model.train()
+    try:
+        task.import_state_dict(model, arrays)
+    except UserError as e:
+        raise UserError(f"{file}: {e}") from e
+    _, params, rest = nnx.split(model, nnx.Param, ...)
+    rest = fresh_carry(rest, config.train.batch_size)
+    state = params, rest, jax.jit(task.optimizer(config.train).init)(params)
+    with Checkpoints(out) as checkpoints:
+        if checkpoints.latest is not None:
+            raise UserError(f"{out}: there is a checkpoint already")
+        checkpoints.save(0, state, config.to_dict())
+    return arrays
+
+
+def export_checkpoint(task: Task, folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of the newest checkpoint in `folder`, under their PyTorch names.
+
+    Raises:
+        UserError: there is none, or it is one of another model.
+    """
+    config = saved_run(task, folder)
+    return task.export_state_dict(restored_model(task, config, folder))
+
+
+def save_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a `.npz` file.
+
+    Raises:
+        UserError: the name has another ending, or cannot be written.
+    """
+    if path.suffix != ".npz":
+        raise UserError(f"{path}: expected a file ending in .npz")
+    try:
+        np.savez(path, **arrays)  # pyright: ignore[reportArgumentType]
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}") from e

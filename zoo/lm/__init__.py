@@ -1,0 +1,1 @@
+"""DEQ transformer language models."""

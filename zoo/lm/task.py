@@ -1,0 +1,161 @@
+"""The language model as a task of the trainer."""
+
+import argparse
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+from jax.typing import ArrayLike
+
+import jdeq
+from zoo.data.text import load_corpus
+from zoo.data.vocabulary import Vocabulary
+from zoo.errors import UserError
+from zoo.lm import parity, upstream
+from zoo.lm.config import LMConfig
+from zoo.lm.presets import PRESETS
+from zoo.lm.reader import Reader
+from zoo.lm.sampler import Draw, Sampler
+from zoo.lm.torch_names import import_state_dict, lm_state_dict
+from zoo.metrics import PERPLEXITY
+from zoo.parity import Row
+from zoo.reference import deq_config
+from zoo.task import Data, Preset, TrainConfig
+
+WARM_UP = 8 / 150  # share of the steps, in both designs
+MAX_NORM = 0.25  # of the gradient
+
+
+class LMTask:
+    """See `zoo.task.Task`."""
+
+    name = "lm"
+    summary = "DEQ transformer, language modelling"
+    metric = PERPLEXITY
+    presets: Mapping[str, Preset] = PRESETS
+
+    def model_config(self, fields: Mapping[str, Any]) -> LMConfig:
+        """Sizes from a saved configuration."""
+        return LMConfig(**fields)
+
+    def train_config(self, fields: Mapping[str, Any]) -> TrainConfig:
+        """Training settings from a saved configuration."""
+        return TrainConfig(**fields)
+
+    def build(self, config: LMConfig, deq: jdeq.DEQConfig, *, rngs: nnx.Rngs) -> Reader:
+        """A model with fresh weights and nothing remembered."""
+        return Reader(config, deq, rngs=rngs)
+
+    def load_data(
+        self, source: str, folder: pathlib.Path | None, *, model: LMConfig, meta: Mapping
+    ) -> Data:
+        """A corpus of `zoo.data.text`, in the vocabulary of the checkpoint if there is one."""
+        vocabulary = Vocabulary.from_dict(meta["vocabulary"]) if meta else None
+        corpus = load_corpus(source, folder, vocabulary)
+        data = corpus.data(length=model.tgt_len, eval_length=model.eval_tgt_len)
+        return dataclasses.replace(data, sizes={"n_token": len(corpus.vocabulary)})
+
+    def loss(
+        self, model: Reader, batch: Mapping[str, Array], key: Array
+    ) -> tuple[Array, dict[str, Array]]:
+        """Mean NLL, with the correction and the Jacobian penalty that are configured."""
+        loss, nll, info = model.training_loss(batch, key)
+        return loss, {"nll": nll.mean(), "residual": info.rel_residual.mean(), "nfe": info.nfe}
+
+    def evaluate(self, model: Reader, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """NLL per token, and how the solve of each segment went."""
+        nll, info = model.nll(batch)
+        relative = model.lm.equilibrium.config.f_stop_mode == "rel"
+        return {
+            "nll": nll,
+            "loss": nll,
+            "residual": info.rel_residual,
+            "converged": info.converged,
+            "trace": info.rel_trace if relative else info.abs_trace,
+            "nfe": info.nfe,
+        }
+
+    def optimizer(self, train: TrainConfig) -> optax.GradientTransformation:
+        """Adam with clipped gradients; linear warm-up, then the published cosine."""
+        return optax.chain(
+            optax.clip_by_global_norm(MAX_NORM),
+            optax.adamw(learning_rate(train), weight_decay=train.weight_decay),
+        )
+
+    def from_upstream(self, content: Mapping[str, Any]) -> tuple[LMConfig, jdeq.DEQConfig]:
+        """Sizes and DEQ options from the PyTorch original's configuration."""
+        config = upstream.model_config(content)
+        return config, deq_config("deq_args", upstream.deq_options(content))
+
+    def import_state_dict(self, model: Reader, arrays: Mapping[str, np.ndarray]) -> None:
+        """Overwrites all arrays of the model with those of a PyTorch state dict."""
+        import_state_dict(model.lm, arrays)
+
+    def export_state_dict(self, model: Reader) -> dict[str, np.ndarray]:
+        """The inverse."""
+        return lm_state_dict(model.lm)
+
+    def add_sample_options(self, group: Any) -> None:
+        """See `zoo.task.SamplingTask`."""
+        group.add_argument("--prompt", default="\n", help="text to continue (a new line)")
+        group.add_argument("--length", type=int, default=200, help="tokens to draw (%(default)s)")
+        text = "divides the log probabilities; 0: the likeliest token (%(default)s)"
+        group.add_argument("--temperature", type=float, default=1.0, help=text)
+        text = "draw from the so many likeliest tokens; 0: from all (%(default)s)"
+        group.add_argument("--top_k", type=int, default=0, help=text)
+        text = "start every solve from zero, not from the fixed point of the token before"
+        group.add_argument("--cold", action="store_true", help=text)
+
+    def sample(self, model: Reader, meta: Mapping[str, Any], args: argparse.Namespace) -> str:
+        """The prompt continued, and how fast that went."""
+        if not meta:
+            raise UserError(
+                f"{args.checkpoint}: has no vocabulary; give --data DIR with the text it is made of"
+            )
+        vocabulary = Vocabulary.from_dict(meta["vocabulary"])
+        if args.length < 1:
+            raise UserError(f"--length must be at least 1, got {args.length}")
+        if args.top_k > len(vocabulary):
+            raise UserError(f"--top_k {args.top_k} is more than the {len(vocabulary)} tokens")
+        if not args.prompt:
+            raise UserError("--prompt must not be empty")
+        try:
+            draw = Draw(args.temperature, args.top_k)
+        except ValueError as e:
+            raise UserError(f"--{e}") from e
+        prompt = vocabulary.encode(args.prompt).tolist()
+        if not prompt:
+            raise UserError(f"--prompt {args.prompt!r} has no words")
+        sampler = Sampler(model.lm, draw, warm=not args.cold)
+        drawn = sampler.continued(prompt, args.length, seed=args.seed)
+        start = "zero" if args.cold else "the last token's fixed point"
+        return (
+            f"{vocabulary.decode([*prompt, *drawn.tokens])}\n\n{args.length} tokens, "
+            f"{drawn.tokens_per_second:.0f} tokens/s, solves from {start}, "
+            f"NFE {np.mean(drawn.nfe or [np.nan]):.1f}"
+        )
+
+    def parity(self, args: argparse.Namespace) -> list[Row]:
+        """Compares with the PyTorch original."""
+        return parity.check(args.folder)
+
+
+def learning_rate(train: TrainConfig) -> optax.Schedule:
+    """Linear to `lr`, then `lr (1 + cos(pi step / steps)) / 2`, counted from step 0."""
+    warm_up = max(1.0, WARM_UP * train.steps)
+
+    def schedule(step: ArrayLike) -> Array:
+        step = jnp.asarray(step)
+        cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(step / train.steps, 1)))
+        return train.lr * jnp.where(step < warm_up, step / warm_up, cosine)
+
+    return schedule
+
+
+TASK = LMTask()

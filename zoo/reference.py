@@ -1,0 +1,102 @@
+"""What all reference folders of PyTorch originals have in common."""
+
+import json
+import pathlib
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import jdeq
+from zoo.errors import UserError
+from zoo.torch_import import load_arrays
+
+DEQ_OPTIONS = tuple(jdeq.DEQConfig().to_dict())
+WITHOUT_EFFECT = ("hook_ift", "jac_incremental", "sradius_mode", "no_stat", "mem")
+
+
+class Tolerances(NamedTuple):
+    """Largest relative errors, and how tightly the equilibria are solved for them."""
+
+    function: float
+    equilibrium: float
+    solve: float
+
+
+FLOAT64 = Tolerances(function=1e-9, equilibrium=1e-7, solve=1e-12)
+FLOAT32 = Tolerances(function=1e-3, equilibrium=1e-3, solve=1e-6)
+BELOW_ANY_RESIDUAL = 1e-300
+
+
+class Arrays(dict[str, np.ndarray]):
+    """Named arrays of one file; a name that is not there is the user's error."""
+
+    def __init__(self, path: pathlib.Path):
+        super().__init__(load_arrays(path))
+        self.path = path
+
+    def __missing__(self, name: str):
+        raise UserError(f"{self.path}: no array named {name!r}")
+
+    def under(self, prefix: str) -> dict[str, np.ndarray]:
+        """Arrays whose name starts with `prefix`, without it."""
+        found = {k.removeprefix(prefix): v for k, v in self.items() if k.startswith(prefix)}
+        if not found:
+            raise UserError(f"{self.path}: no arrays named {prefix}...")
+        return found
+
+    def like(
+        self, got: Mapping[str, np.ndarray], ignores: Callable[[str], bool]
+    ) -> dict[str, np.ndarray]:
+        """All arrays but the ignored ones, once it is sure that `got` has the same names."""
+        wanted = {name: value for name, value in self.items() if not ignores(name)}
+        problems = [f"missing: {name}" for name in got if name not in wanted]
+        problems += [f"unknown: {name}" for name in wanted if name not in got]
+        if problems:
+            raise UserError(f"{self.path}: {len(problems)} keys do not fit: {'; '.join(problems)}")
+        return wanted
+
+
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        UserError: the file is missing, or cannot be read; the text names it.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as e:
+        raise UserError(f"{path}: no such file") from e
+    except (OSError, ValueError) as e:
+        raise UserError(f"{path}: {e}") from e
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object")
+    return content
+
+
+def check_fields(
+    what: str, fields: Any, required: Collection[str], optional: Collection[str] = ()
+) -> Mapping[str, Any]:
+    """`fields`, a mapping with these keys; raises UserError naming what is missing or unknown."""
+    if not isinstance(fields, Mapping):
+        raise UserError(f"{what}: expected a JSON object")
+    problems = [f"missing: {name}" for name in required if name not in fields]
+    problems += [f"unknown: {n}" for n in fields if n not in required and n not in optional]
+    if problems:
+        raise UserError(f"{what}: {'; '.join(problems)}")
+    return fields
+
+
+def deq_config(what: str, options: Any, **changes: Any) -> jdeq.DEQConfig:
+    """TorchDEQ's options, all of them by name, with some changed.
+
+    Raises:
+        UserError: an option is unknown, the norm's are missing, or a value is out of range.
+    """
+    norm = [name for name in DEQ_OPTIONS if name.startswith("norm_")]
+    options = check_fields(what, options, norm, (*DEQ_OPTIONS, *WITHOUT_EFFECT))
+    kept = {k: v for k, v in options.items() if k not in WITHOUT_EFFECT}
+    try:
+        return jdeq.DEQConfig.from_dict(kept | changes)
+    except (TypeError, ValueError) as e:
+        raise UserError(f"{what}: {e}") from e
