@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax import Array
 
@@ -113,7 +112,7 @@ class Sampler:
         position = jax.tree.map(jnp.copy, self._start)
         step = None
         for token in prompt:
-            position, step = self._step(self._state, position, np.int32(token), key)
+            position, step = self._step(self._state, position, jnp.int32(token), key)
         if step is None:
             raise ValueError("an empty prompt cannot be continued")
         while True:
