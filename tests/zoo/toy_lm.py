@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -118,6 +119,15 @@ class ToyTask:
 
     def optimizer(self, train):
         return optax.chain(optax.clip_by_global_norm(train.clip), optax.sgd(train.lr))
+
+    def from_upstream(self, content):
+        return ToyConfig(**content), jdeq.DEQConfig()
+
+    def import_state_dict(self, model, arrays):
+        model.recur.set_value(jnp.asarray(arrays["recur"]))
+
+    def export_state_dict(self, model):
+        return {"recur": np.asarray(model.recur[...])}
 
     def parity(self, args):
         return []
