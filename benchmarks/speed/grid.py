@@ -1,16 +1,19 @@
 """The grid: every `f`, solver, tolerance and gradient, in every library that has it."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from .context import Context
 from .function import Function
 from .functions import FUNCTIONS, QUICK
 from .runs import BROYDEN_MEMORY, Bare, Library, Run, Task
 from .timing import Effort, interleave, seconds_of
-from .verify import GRADIENT_FACTOR, WrongSolution, check, reference, search
+from .verify import GRADIENT_FACTOR, WrongSolution, check, check_residual, loosest, reference
 
 TOLS = (1e-3, 1e-5)
 FORWARD = [
@@ -26,6 +29,9 @@ IMPLICIT = [
 ]
 # their backward passes do not depend on the tolerance
 APPROXIMATE = [Task("Anderson", "phantom"), Task("fixed point", "JFB"), Task("Broyden", "SHINE")]
+# rungs that tolerances of peers are searched on, relative to ours, the loosest first
+FORWARD_LADDER = 8 * 0.5 ** np.arange(14)
+BACKWARD = 8 * 0.25 ** np.arange(5)
 BARE_SECONDS = 0.05  # bare loops stop at this, and are scaled
 Row = dict[str, Any]
 
@@ -53,7 +59,8 @@ def rows(context: Context) -> Iterator[tuple[str, Row]]:
         for task, tol in todo:
             row = measure(function, task, tol, context.libraries, bares, context.effort)
             yield row_name(name, task, tol), row
-        reference.cache_clear()  # each holds arrays as large as the weights
+        reference.cache_clear()  # it holds arrays as large as the weights
+        forward_tol.cache_clear()
 
 
 class BareTimes:
@@ -87,19 +94,33 @@ def prepared(
     """The verified run; or why there is none."""
     try:
         run = library.prepare(function, task, tol)
-        tols = (tol, tol)
+        candidates = [(tol, tol)]
         if library.scale is not None:
-            scale = library.scale(reference(function).z)
-            tols = search(function, run, tol, scale=scale, gradient_goal=gradient_goal)
-        outcome = run.outcome(*tols)
-        entry: dict[str, Any] = {"nfe": outcome.nfe, "tols": tols}
-        entry |= check(function, outcome, tol, gradient_goal)
+            forward = forward_tol(function, task.solver, tol, library)
+            candidates = [(forward, tol)]
+            if gradient_goal is not None:  # which may want a better solution than the residual
+                pairs = itertools.product((forward, forward / 4), BACKWARD)
+                candidates = [(a, tol * float(b)) for a, b in pairs]
+        verify = lambda outcome: check(function, outcome, tol, gradient_goal)
+        tols, outcome = loosest(candidates, run, verify)
+        entry: dict[str, Any] = {"nfe": outcome.nfe, "tols": tols, **verify(outcome)}
     except WrongSolution as error:
         return str(error)
     entry["evaluations"], entry["products"] = outcome.nfe, 0
     if task.backward is not None:
         entry["evaluations"], entry["products"] = run.count(*tols)
     return Prepared(run, tols, entry)
+
+
+@functools.lru_cache
+def forward_tol(function: Function, solver: str, tol: float, library: Library) -> float:
+    """The loosest tolerance of a library with a rule of its own that reaches our `tol`."""
+    assert library.scale is not None
+    scale = library.scale(reference(function).z)
+    run = library.prepare(function, Task(solver), tol)
+    candidates = ((scale * tol * float(rung), tol) for rung in FORWARD_LADDER)
+    (found, _), _ = loosest(candidates, run, lambda x: check_residual(function, x, tol))
+    return found
 
 
 def prepare_all(

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
+LONG_ROUND = 5.0  # seconds; one round more than the first call of each is enough then
 SHORTEST = 5e-3  # seconds; shorter calls are timed several at once
 SETTLE = 5e-3  # seconds for the threads of one library to sleep before another one is timed
 
@@ -21,7 +22,8 @@ class Effort:
     def rounds(self, seconds_per_round: float) -> int:
         if self.repeats is not None:
             return self.repeats
-        return min(self.most, max(self.least, round(self.seconds / seconds_per_round)))
+        least = 1 if seconds_per_round > LONG_ROUND else self.least
+        return min(self.most, max(least, round(self.seconds / seconds_per_round)))
 
 
 QUICK = Effort(seconds=0.02, most=3)

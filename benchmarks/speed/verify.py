@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +15,7 @@ from .jax_runs import place
 from .runs import Outcome, Run
 
 SLACK = 1.05  # float32 and float64 round differently
-GRADIENT_FACTOR = 10  # an implicit gradient may be this much worse than the residuals
-LOOSEST, HALVINGS = 8.0, 14  # of the ladder that tolerances of peers are searched on
+GRADIENT_FACTOR = 30  # an implicit gradient may be this much worse than the residuals
 
 
 class WrongSolution(Exception):
@@ -107,41 +106,23 @@ def reference(function: Function) -> Reference:
     return Reference(*jax.tree.map(np.asarray, (z, gradient)))
 
 
-def search(
-    function: Function, run: Run, tol: float, *, scale: float, gradient_goal: float | None
-) -> tuple[float, float]:
-    """The loosest `(tol, backward_tol)` of a foreign stopping rule that pass the check.
-
-    On ladders of halvings; first the forward one, then the backward one.
-
-    Args:
-        scale: what the rule compares with its `tol` where the relative residual is 1.
+def loosest(
+    tols: Iterable[tuple[float, float]],
+    run: Run,
+    passes: Callable[[Outcome], object],
+) -> tuple[tuple[float, float], Outcome]:
+    """The first of the `(tol, backward_tol)` whose outcome `passes` without raising.
 
     Raises:
-        WrongSolution: none does.
+        WrongSolution: none does; the reason is that of the last.
     """
-    backward_ladder = [LOOSEST * tol * 0.5**i for i in range(HALVINGS)]
-    ladder = [scale * rung for rung in backward_ladder]
-
-    def passes(forward: float, backward: float) -> bool:
+    failure = WrongSolution("no tolerance to try")
+    for pair in tols:
+        outcome = run.outcome(*pair)
         try:
-            check(function, run.outcome(forward, backward), tol, gradient_goal)
-        except WrongSolution:
-            return False
-        return True
-
-    def reaches(forward: float) -> bool:
-        return residual(function, run.outcome(forward, LOOSEST * tol).z) <= SLACK * tol
-
-    for i, forward in enumerate(ladder):
-        if not reaches(forward):
-            continue
-        if gradient_goal is None:
-            return forward, tol
-        # a gradient may want a better solution than the residual does
-        for tighter in ladder[i : i + 3]:
-            for backward in backward_ladder:
-                if passes(tighter, backward):
-                    return tighter, backward
-        break
-    raise WrongSolution(f"not reached by any tolerance down to {ladder[-1]:.0e}")
+            passes(outcome)
+        except WrongSolution as error:
+            failure = error
+        else:
+            return pair, outcome
+    raise failure
