@@ -105,7 +105,7 @@ def spectral_radius(trainer: Trainer, images: np.ndarray) -> float:
         z, _ = model.full_stage(x)
         return jdeq.spectral_radius(model.full_stage.f(x), z, jax.random.key(0), n_iters=60)
 
-    params, rest, _ = trainer.state
+    params, rest = trainer.state.params, trainer.state.rest
     return float(radii(params, rest).mean())
 
 

@@ -15,6 +15,7 @@ from zoo.errors import UserError
 from zoo.reference import read_config
 from zoo.run import RunConfig
 from zoo.saved import restored_model, saved_run
+from zoo.step import TrainState
 from zoo.task import Preset, Task
 from zoo.torch_import import load_arrays
 
@@ -61,11 +62,11 @@ def import_checkpoint(
         raise UserError(f"{file}: {e}") from e
     _, params, rest = nnx.split(model, nnx.Param, ...)
     rest = fresh_carry(rest, config.train.batch_size)
-    state = params, rest, jax.jit(task.optimizer(config.train).init)(params)
+    opt_state = jax.jit(task.optimizer(config.train).init)(params)
     with Checkpoints(out) as checkpoints:
         if checkpoints.latest is not None:
             raise UserError(f"{out}: there is a checkpoint already")
-        checkpoints.save(0, state, config.to_dict())
+        checkpoints.save(0, TrainState(params, rest, opt_state), config.to_dict())
     return arrays
 
 

@@ -11,6 +11,7 @@ from zoo.carry import fresh_carry
 from zoo.checkpoint import open_checkpoints
 from zoo.errors import UserError
 from zoo.run import RunConfig
+from zoo.step import TrainState
 from zoo.task import Data, Task
 
 T = TypeVar("T")
@@ -45,8 +46,8 @@ def restored_model(task: Task, config: RunConfig, folder: pathlib.Path) -> nnx.M
     rest = jax.eval_shape(lambda rest: fresh_carry(rest, config.train.batch_size), rest)
     opt_state = jax.eval_shape(task.optimizer(config.train).init, params)
     with open_checkpoints(folder) as checkpoints:
-        params, rest, _ = checkpoints.restore((params, rest, opt_state))
-    return nnx.merge(graphdef, params, rest)
+        state = checkpoints.restore(TrainState(params, rest, opt_state))
+    return nnx.merge(graphdef, state.params, state.rest)
 
 
 def sized(model: T, data: Data) -> T:

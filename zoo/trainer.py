@@ -7,7 +7,6 @@ from typing import Literal
 
 import jax
 import numpy as np
-import optax
 from flax import nnx
 from tqdm import tqdm
 
@@ -18,9 +17,8 @@ from zoo.evaluation import Evaluation, Evaluator
 from zoo.metrics import MetricsLog, read_metrics
 from zoo.plots import plot_run
 from zoo.run import RunConfig
+from zoo.step import TrainState, training_step
 from zoo.task import Batch, Data, Task
-
-State = tuple[nnx.State, nnx.State, optax.OptState]  # parameters, the rest, optimiser
 
 
 class Diverged(UserError):
@@ -48,26 +46,13 @@ class Trainer:
         model.train()
         graphdef, params, rest = nnx.split(model, nnx.Param, ...)
         rest = fresh_carry(rest, config.train.batch_size)
-        self.state: State = (params, rest, jax.jit(optimizer.init)(params))
+        self.state = TrainState(params, rest, jax.jit(optimizer.init)(params))
         self.step = 0
         self._evaluator = Evaluator(task, model)
         self._key = jax.random.fold_in(jax.random.key(config.seed), 1)
 
-        def update(state: State, step: jax.Array, key: jax.Array, batch):
-            params, rest, opt_state = state
-
-            def loss_fn(params: nnx.State):
-                # a copy, because variables of an outer trace cannot be written to
-                model = nnx.merge(graphdef, params, rest, copy=True)
-                loss, metrics = task.loss(model, batch, jax.random.fold_in(key, step))
-                return loss, (nnx.state(model, nnx.Not(nnx.Param)), metrics)
-
-            (loss, (rest, metrics)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
-            updates, opt_state = optimizer.update(grads, opt_state, params)
-            params = optax.apply_updates(params, updates)
-            return (params, rest, opt_state), {"loss": loss} | metrics
-
-        self._update = jax.jit(update, donate_argnums=0)
+        step = training_step(task, optimizer, graphdef)
+        self._update = jax.jit(step, donate_argnums=0)
 
     def update(self, batch: Batch) -> dict[str, jax.Array]:
         """Makes the next step and returns its metrics."""
@@ -131,9 +116,8 @@ class Trainer:
     def evaluate(self, split: Literal["valid", "test"] = "test") -> Evaluation:
         """The test split, or the validation split if there is one, with the current parameters."""
         data = getattr(self.data, split)
-        params, rest, _ = self.state
         size = self.config.train.eval_batch_size
-        return self._evaluator(params, rest, data, size)
+        return self._evaluator(self.state.params, self.state.rest, data, size)
 
     def _log(self, log: MetricsLog, bar: tqdm, outputs: Mapping[str, np.ndarray]) -> None:
         metric = self.task.metric

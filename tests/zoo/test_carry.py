@@ -58,7 +58,7 @@ def test_a_resumed_run_remembers(config, data, tmp_path):
     Trainer(TASK, config, data).fit(tmp_path / "b", stop_after=5)  # a pass has 9 steps
     second = Trainer(TASK, config, data)
     second.restore(tmp_path / "b")
-    memory = jax.tree.leaves(nnx.filter_state(second.state[1], Carry))
+    memory = jax.tree.leaves(nnx.filter_state(second.state.rest, Carry))
     assert [m.shape for m in memory] == [(4, 4)] and np.all(memory[0] != 0)
     resumed = second.fit(tmp_path / "b")
     for a, b in zip(jax.tree.leaves(through.state), jax.tree.leaves(second.state), strict=True):

@@ -31,7 +31,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     deq = dataclasses.replace(tiny_run.deq, norm_type=norm_type)
     tiny_run = dataclasses.replace(tiny_run, deq=deq)
     through = Trainer(counting_task, tiny_run, tiny_data)
-    vectors = lambda: jax.tree.leaves(nnx.filter_state(through.state[1], jdeq.nn.PowerIteration))
+    vectors = lambda: jax.tree.leaves(nnx.filter_state(through.state.rest, jdeq.nn.PowerIteration))
     start = jax.device_get(vectors())
     whole = through.fit(tmp_path / "a")
     assert bool(start) == (norm_type == "spectral_norm")

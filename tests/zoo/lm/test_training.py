@@ -93,7 +93,7 @@ def test_a_resumed_run_remembers(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(2, through.state, through.config.to_dict())
     resumed.restore(tmp_path)
-    carried: Any = nnx.filter_state(resumed.state[1], Carry)
+    carried: Any = nnx.filter_state(resumed.state.rest, Carry)
     memory = carried["memory"].get_value()
     assert memory.z.shape == (4, TINY.mem_len, TINY.d_model) and np.any(memory.z != 0)
     np.testing.assert_array_equal(memory.filled, [TINY.mem_len] * 4)
