@@ -1,8 +1,21 @@
 """Settings for all tests: float64 at hand, eight CPU devices, no implicit promotion."""
 
+import gc
+
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# most of the time goes into compiling programs that run for milliseconds
+jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def released():
+    """Drops a file's programs: every one holds memory maps, which a process has 65,530 of."""
+    yield
+    jax.clear_caches()
+    gc.collect()
