@@ -17,7 +17,7 @@ from zoo.lm.sampler import Continuation, Draw, Sampler
 from zoo.options import add_options, read_options
 from zoo.registry import get_task
 from zoo.run import RunConfig
-from zoo.saved import restored_model, saved_meta
+from zoo.saved import restored_model, saved_meta, sized
 from zoo.task import Data
 from zoo.trainer import Trainer
 
@@ -29,15 +29,16 @@ TIMED_STEPS = 15
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run and the folder of its checkpoints."""
+    """A run, the folder of its checkpoints, and that of its text."""
 
     config: RunConfig
     folder: pathlib.Path
+    corpus: pathlib.Path
 
     def data(self) -> Data:
         """The data it was trained on."""
         meta = saved_meta(self.folder)
-        return TASK.load_data(self.config.data, None, model=self.config.model, meta=meta)
+        return TASK.load_data(self.config.data, self.corpus, model=self.config.model, meta=meta)
 
     def changed(self, deq: dict[str, Any], **model: Any) -> "Run":
         """The same weights with other DEQ options and sizes."""
@@ -46,7 +47,7 @@ class Run:
             deq=dataclasses.replace(self.config.deq, **deq),
             model=dataclasses.replace(self.config.model, **model),
         )
-        return Run(config, self.folder)
+        return dataclasses.replace(self, config=config)
 
 
 def count(run: Run) -> int:
@@ -71,10 +72,11 @@ def seconds_per_step(run: Run) -> float:
     return statistics.median(times[2:])
 
 
-def step_memory(options: str) -> int:
+def step_memory(options: str, corpus: pathlib.Path) -> int:
     """Bytes of temporaries of the compiled training step for these command-line options."""
     config = _configured(options)
-    data = TASK.load_data(config.data, None, model=config.model, meta={})
+    data = TASK.load_data(config.data, corpus, model=config.model, meta={})
+    config = dataclasses.replace(config, model=sized(config.model, data))
     trainer = Trainer(TASK, config, data)
     size = config.train.batch_size
     batch = next(iter(data.train.train_batches(size, seed=0, start=0, stop=1)))
