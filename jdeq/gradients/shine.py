@@ -1,8 +1,10 @@
 """SHINE: the forward solver's inverse Jacobian, used again for the gradient."""
 
 import dataclasses
+import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from .._loop import Solution
@@ -100,6 +102,7 @@ class SHINE(Backward):
         except ValueError as error:
             raise TypeError(f"{needs}: {error}") from error
 
+    @functools.partial(jax.jit, static_argnums=(0, 1, 2))  # eager calls share one program
     def _guarded(self, space: Space, solver: Any, v: PyTree, solution: Solution) -> PyTree:
         y = solver.apply_transposed_inverse(space, solution, v)
         short = space.norm(y) <= self.max_ratio * space.norm(v)  # NaN is not

@@ -9,7 +9,7 @@ from jax import Array, lax
 from .._space import PyTree, Space
 from .filled import on_leading
 from .history import History
-from .small import matvec, vecmat, write_column, write_row
+from .small import matvec, over_square, vecmat, write_column, write_row
 
 
 class BadInverse(NamedTuple):
@@ -62,7 +62,7 @@ class BadInverse(NamedTuple):
 
         products = changes.dots(space, y, filled)
         square = jnp.sum(jnp.where(index == slot, products, 0), -1, keepdims=True)
-        inverse = jnp.where(square > 0, 1 / jnp.where(square > 0, square, 1), 0)
+        inverse = over_square(jnp.ones_like(square), square)
         others = jnp.where((index == slot) | (index >= filled), 0, products)
         column = -on_leading(matvec, self.solve, others, filled) * inverse
         column = jnp.where(index == slot, inverse, column)

@@ -8,7 +8,7 @@ from jax import Array, lax
 from .._space import PyTree, Space
 from .filled import on_leading
 from .history import History
-from .small import matvec, shift, unshift, vecmat, write_column, write_row
+from .small import matvec, over_square, shift, unshift, vecmat, write_column, write_row
 
 
 class GoodInverse(NamedTuple):
@@ -85,12 +85,11 @@ class GoodInverse(NamedTuple):
         row = jnp.where(index == slot, square[..., None], row)
         link = jnp.where(kept & sound[..., None], unshift(row) - mu * row, 0)
         link = jnp.where(index == slot, 1, on_leading(vecmat, self.chain, link, filled))
-        link = link * jnp.where(square > 0, 1 / jnp.where(square > 0, square, 1), 0)[..., None]
         return d, GoodInverse(
             self.directions.write(space, slot, d),
             mu,
             write_row(write_column(self.gram, slot, row), slot, row),
-            write_row(self.chain, slot, link),
+            write_row(self.chain, slot, over_square(link, square[..., None])),
             start,
         )
 

@@ -70,6 +70,15 @@ def _inverse_or_zero(x: Array) -> Array:
     return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1), 0)
 
 
+def over_square(x: Array, square: Array) -> Array:
+    """`x / square`, 0 where `square` is 0.
+
+    Divides twice by the root: the derivative of `1 / square` overflows for small steps.
+    """
+    root = jnp.sqrt(jnp.where(square > 0, square, 1))
+    return jnp.where(square > 0, x / root / root, 0)
+
+
 def matvec(matrix: Array, vector: Array) -> Array:
     """(*batch, m, n) times (*batch, n)."""
     return jnp.einsum("...ij,...j->...i", matrix, vector, precision=lax.Precision.HIGHEST)
