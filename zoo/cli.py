@@ -10,6 +10,7 @@ from zoo.commands.train import train
 from zoo.commands.trained import evaluate, sample
 from zoo.commands.weights import export_weights, import_weights
 from zoo.errors import UserError
+from zoo.interrupt import Interrupted
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
@@ -39,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as e:
         print(f"python -m zoo {args.command}: error: {e}", file=sys.stderr)
         return 2
+    except Interrupted as e:
+        print(e, file=sys.stderr)
+        return 0
     except KeyboardInterrupt:
         print("interrupted; --resume continues from the last checkpoint", file=sys.stderr)
         return 130

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from tests.zoo.conftest import TINY_DEQ
+from zoo.checkpoint import find_checkpoint
 from zoo.cli import main
 from zoo.registry import MODELS, get_task
 
@@ -140,8 +141,6 @@ def test_resume_takes_its_settings_from_the_run(trained, tmp_path, capsys):
 
 def test_every_option_reaches_the_saved_configuration(tmp_path):
     """Each option of the command line changes exactly its own entry."""
-    from zoo.checkpoint import open_checkpoints
-
     options = {
         "train.weight_decay": ("--weight_decay", 0.25),
         "train.save_every": ("--save_every", 7),
@@ -155,8 +154,7 @@ def test_every_option_reaches_the_saved_configuration(tmp_path):
     flags = [str(word) for pair in options.values() for word in pair]
     out = tmp_path / "run"
     assert run("train", "mdeq", *TINY_OPTIONS, *flags, "--out", out) == 0
-    with open_checkpoints(out) as checkpoints:
-        saved = checkpoints.restore_config()
+    saved = find_checkpoint(out).config
     for name, (_, value) in options.items():
         part = saved
         for key in name.split("."):

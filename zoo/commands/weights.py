@@ -3,7 +3,14 @@
 import pathlib
 from collections.abc import Sequence
 
-from zoo.commands.arguments import make_folder, parser_of, preset_of, task_of
+from zoo.checkpoint import find_checkpoint
+from zoo.commands.arguments import (
+    add_checkpoint_options,
+    make_folder,
+    parser_of,
+    preset_of,
+    task_of,
+)
 from zoo.conversion import (
     converted_config,
     export_checkpoint,
@@ -41,10 +48,9 @@ def export_weights(argv: Sequence[str]) -> int:
     task = task_of("export", argv)
     parser = parser_of("export", task)
     parser.add_argument("file", type=pathlib.Path, metavar="FILE", help=".npz")
-    text = "--out folder of a training run"
-    parser.add_argument("--checkpoint", type=pathlib.Path, metavar="DIR", required=True, help=text)
+    add_checkpoint_options(parser, required=True)
     args = parser.parse_args(argv[1:])
-    arrays = export_checkpoint(task, args.checkpoint)
+    arrays = export_checkpoint(task, find_checkpoint(args.checkpoint, best=args.best))
     save_arrays(args.file, arrays)
     print(f"{len(arrays)} arrays of {args.checkpoint} are in {args.file}")
     return 0

@@ -2,7 +2,7 @@
 
 import argparse
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from zoo.data.digits import digits
 from zoo.data.samples import Samples
 from zoo.mdeq import parity
 from zoo.mdeq.config import MDEQConfig
+from zoo.mdeq.full_stage import State
 from zoo.mdeq.model import MDEQ
 from zoo.mdeq.presets import PRESETS
 from zoo.mdeq.torch_names import torch_names
@@ -76,6 +77,7 @@ class MDEQTask:
         return loss + model.full_stage.jac_loss(x, z_star, key), {
             "accuracy": _correct(logits[-1], batch["y"]).mean(),
             "residual": info.rel_residual.mean(),
+            "converged": info.converged.mean(),
             "nfe": info.nfe,
         }
 
@@ -91,6 +93,13 @@ class MDEQTask:
             "trace": info.rel_trace if relative else info.abs_trace,
             "nfe": info.nfe,
         }
+
+    def equilibrium(
+        self, model: MDEQ, batch: Mapping[str, Array]
+    ) -> tuple[Callable[[State], State], State]:
+        """The full stage with the injections of a batch of images, and its fixed point."""
+        x = model.encode(batch["x"])
+        return model.full_stage.f(x), model.full_stage(x)[0]
 
     def optimizer(self, train: TrainConfig) -> optax.GradientTransformation:
         """SGD with momentum 0.9; the weight decay is part of the gradient, as published."""
