@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from zoo.commands.logged import compare, plot
 from zoo.commands.models import list_models
 from zoo.commands.parity import parity
 from zoo.commands.train import train
@@ -19,6 +20,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "parity": parity,
     "import": import_weights,
     "export": export_weights,
+    "plot": plot,
+    "compare": compare,
     "list": list_models,
 }
 

@@ -10,11 +10,10 @@ from flax import nnx
 
 import jdeq
 from zoo.carry import fresh_carry
-from zoo.checkpoint import Checkpoint, checkpoint_paths
+from zoo.checkpoint import checkpoint_paths
 from zoo.errors import UserError
 from zoo.reference import read_config
 from zoo.run import RunConfig
-from zoo.saved import restored_model, saved_run
 from zoo.saving import Saver
 from zoo.step import TrainState
 from zoo.task import Preset, Task
@@ -69,16 +68,6 @@ def import_checkpoint(
     with Saver(out, keep=1, start=0) as saver:
         saver.save(0, TrainState(params, rest, opt_state), config.to_dict(), {})
     return arrays
-
-
-def export_checkpoint(task: Task, checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint, under their PyTorch names.
-
-    Raises:
-        UserError: it is one of another model.
-    """
-    config = saved_run(task, checkpoint)
-    return task.export_state_dict(restored_model(task, config, checkpoint))
 
 
 def save_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:

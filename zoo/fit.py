@@ -77,6 +77,8 @@ class Fit:
                 evaluation = self._evaluation("test")
             if evaluation is None:
                 raise Interrupted(self._how_to_go_on())
+            if (line := self._profiler.line()) is not None:
+                self._journal.say(line)
         if self._first:
             deq = trainer.config.deq
             solver = Solver(evaluation.trace, deq.f_stop_mode, deq.f_tol)

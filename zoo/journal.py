@@ -94,7 +94,8 @@ class Journal:
 
     def say(self, text: str) -> None:
         """One line for people, above the bar."""
-        self._bar.write(text)
+        if self._logs:
+            self._bar.write(text)
 
     def _write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         for log in self._logs:

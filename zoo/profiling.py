@@ -62,8 +62,10 @@ class Profiler:
             self._tracing = False
             jax.profiler.stop_trace()
 
-    def line(self) -> str:
-        """The figures for people."""
+    def line(self) -> str | None:
+        """The figures for people, if there is a profile."""
+        if self.folder is None:
+            return None
         if not self._between:
             return f"profile: the run has too few steps, {WARM_UP + 2} are needed"
         step, between = _mean(self._in_steps), _mean(self._between)

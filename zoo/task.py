@@ -173,6 +173,14 @@ class Task(Protocol):
         """The inverse: the arrays under their PyTorch names."""
         ...
 
+    def inference(self, model: Any) -> tuple[Callable[..., tuple[Array, Array]], tuple[Array, ...]]:
+        """What a trained model, in evaluation mode, is for: a function, and inputs of one sample.
+
+        Inputs have a batch axis, which may have any length. The function returns what the model
+        makes of them, and the relative residual of each sample's solve (B,).
+        """
+        ...
+
     def parity(self, args: argparse.Namespace) -> list[Row]:
         """Compares with the reference folder `args.folder`."""
         ...

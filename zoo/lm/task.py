@@ -87,6 +87,22 @@ class LMTask:
             "nfe": info.nfe,
         }
 
+    def inference(
+        self, model: Reader
+    ) -> tuple[Callable[[Array], tuple[Array, Array]], tuple[Array, ...]]:
+        """A text's log probabilities, with nothing remembered of what came before it.
+
+        Tokens (B, L) int32 -> log probabilities (B, L, n_token) of each next token, and residuals
+        (B,); L is `eval_tgt_len`.
+        """
+        lm = model.lm
+
+        def predict(tokens: Array) -> tuple[Array, Array]:
+            hidden, info, _ = lm(tokens, Memory.empty(lm.config, tokens.shape[0], 0))
+            return lm.vocabulary.log_probs(hidden), info.rel_residual
+
+        return predict, (jnp.zeros((1, lm.config.eval_tgt_len), jnp.int32),)
+
     def equilibrium(
         self, model: Reader, batch: Mapping[str, Array]
     ) -> tuple[Callable[[Array], Array], Array]:

@@ -122,6 +122,18 @@ class MDEQTask:
         """The inverse."""
         return export_state_dict(model, torch_names(model.config))
 
+    def inference(
+        self, model: MDEQ
+    ) -> tuple[Callable[[Array], tuple[Array, Array]], tuple[Array, ...]]:
+        """Images (B, H, W, C), standardised -> logits (B, n_classes) and residuals (B,)."""
+
+        def classify(x: Array) -> tuple[Array, Array]:
+            logits, info = model(x)
+            return logits, info.rel_residual
+
+        config = model.config
+        return classify, (jnp.zeros((1, *config.image_size, config.in_channels)),)
+
     def parity(self, args: argparse.Namespace) -> list[Row]:
         """Compares with the PyTorch original."""
         return parity.check(args.folder)
