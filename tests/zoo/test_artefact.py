@@ -7,6 +7,7 @@ import textwrap
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -82,7 +83,7 @@ def test_log_probabilities_are_those_of_the_loss():
     model.eval()
     tokens = jax.random.randint(jax.random.key(0), (2, 6), 0, 20)
     log_probs, _ = nnx.jit(get_task("lm").inference(model)[0])(tokens[:, :-1])
-    at = np.take_along_axis(np.asarray(log_probs), tokens[:, 1:, None], axis=-1)[..., 0]
+    at = jnp.take_along_axis(log_probs, tokens[:, 1:, None], axis=-1)[..., 0]
     want, _, _ = nnx.jit(nll)(model.lm, tokens[:, :-1], tokens[:, 1:], Memory.empty(LM, 2, 0))
     np.testing.assert_allclose(-at, want, rtol=1e-5)
 

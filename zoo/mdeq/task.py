@@ -1,6 +1,7 @@
 """The MDEQ as a task of the trainer: image classification."""
 
 import argparse
+import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ import jdeq
 from zoo.data.cifar10 import cifar10, crop_and_flip
 from zoo.data.digits import digits
 from zoo.data.samples import Samples
+from zoo.errors import UserError
 from zoo.mdeq import parity
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.full_stage import State
@@ -56,10 +58,12 @@ class MDEQTask:
     ) -> Data:
         """Digits, or CIFAR-10 from `folder`."""
         if source == "digits":
-            return digits()
+            if folder is not None:
+                raise UserError("this preset reads the digits of scikit-learn: it takes no --data")
+            return dataclasses.replace(digits(), sizes=_sizes((8, 8), 1))
         train, test = cifar10(folder)
         augment = crop_and_flip if source == "cifar10-augmented" else None
-        return Data(Samples(train, augment), Samples(test))
+        return Data(Samples(train, augment), Samples(test), sizes=_sizes((32, 32), 3))
 
     def loss(
         self, model: MDEQ, batch: Mapping[str, Array], key: Array
@@ -137,6 +141,10 @@ class MDEQTask:
     def parity(self, args: argparse.Namespace) -> list[Row]:
         """Compares with the PyTorch original."""
         return parity.check(args.folder)
+
+
+def _sizes(image_size: tuple[int, int], in_channels: int) -> dict[str, Any]:
+    return {"n_classes": 10, "in_channels": in_channels, "image_size": image_size}
 
 
 def _cross_entropy(logits: Array, labels: Array) -> Array:
