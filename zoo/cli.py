@@ -1,6 +1,8 @@
 """The command line: `python -m zoo COMMAND MODEL [options]`."""
 
 import argparse
+import errno
+import logging
 import sys
 from collections.abc import Callable, Sequence
 
@@ -38,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = "; ".join(f"{name}: {command.__doc__}" for name, command in COMMANDS.items())
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=commands)
     args = parser.parse_args(argv[:1])
+    # what Orbax logs in the background comes back as an exception, too, and is said once
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         return COMMANDS[args.command](argv[1:])
     except UserError as e:
@@ -46,6 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as e:
         print(e, file=sys.stderr)
         return 0
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f"{e.filename}: " if e.filename else ""
+        print(f"python -m zoo {args.command}: error: {where}{e.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted; --resume continues from the last checkpoint", file=sys.stderr)
         return 130

@@ -1,5 +1,7 @@
 """Writes checkpoints while training goes on; none is ever half there."""
 
+import errno
+import os
 import pathlib
 import shutil
 import sys
@@ -24,6 +26,7 @@ from zoo.manifest import Damaged, write_manifest
 BEING_WRITTEN = ".orbax-checkpoint-tmp"  # Orbax renames a folder once everything is in it
 REMOVED = "removed-"  # a folder is renamed before it is deleted file by file
 CHANGES = ("_CHECKPOINT_METADATA", "commit_success.txt")  # Orbax writes these last
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 class Saver:
@@ -133,15 +136,14 @@ class Saver:
     def _guarded(self, action) -> None:
         try:
             action()
-        except (OSError, ValueError, RuntimeError, ExceptionGroup) as e:
+        except (OSError, ValueError, RuntimeError) as e:
             step, self._saving = self._saving, None
             if self._primary:
                 self._remove_unfinished()
             left = checkpoint_paths(self._out)
             before = f"; the newest there is {left[-1]}" if left else ""
-            reason = " ".join(_reason(e).split())
             raise UserError(
-                f"{self.folder / str(step)}: the checkpoint cannot be written ({reason}){before}"
+                f"{self.folder / str(step)}: the checkpoint cannot be written ({_reason(e)}){before}"
             ) from e
 
     def _seal(self) -> None:
@@ -189,9 +191,6 @@ def _remove(path: pathlib.Path) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost sensible text of what went wrong."""
-    if isinstance(error, ExceptionGroup):
-        return _reason(error.exceptions[0])
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error)
+    """What went wrong: the operating system's word for it, if there is one in the text."""
+    text = " ".join(str(error).split())
+    return next((name for name in map(os.strerror, DISK_ERRORS) if name in text), text)
