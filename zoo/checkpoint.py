@@ -48,8 +48,8 @@ class Checkpoint:
     def restore(self, like: Any) -> Any:
         """The state, with the structure, shapes, dtypes and shardings of `like`.
 
-        Leaves of `like` are arrays or `jax.ShapeDtypeStruct`; those that have no sharding are put
-        on the first device. The state may have been saved from other devices.
+        Leaves of `like` are arrays or `jax.ShapeDtypeStruct`; those without a sharding are put on
+        the first device, NumPy's stay there. The state may have been saved from other devices.
 
         Raises:
             UserError: the saved state is not like `like`, or cannot be read.
@@ -65,10 +65,8 @@ class Checkpoint:
                 found = reader.restore(self.path.absolute(), args=args)
         except (OSError, KeyError, ValueError) as e:
             raise UserError(f"{self.path}: cannot be read ({e})") from e
-        empty = lambda leaf: jnp.zeros(leaf.shape, leaf.dtype)
-        restored = (found.get(_number(i), None) for i in range(len(leaves)))
-        pairs = zip(restored, leaves, strict=True)
-        return structure.unflatten([empty(leaf) if a is None else a for a, leaf in pairs])
+        pairs = ((found.get(_number(i)), leaf) for i, leaf in enumerate(leaves))
+        return structure.unflatten([_like(array, leaf) for array, leaf in pairs])
 
 
 def find_checkpoint(folder: pathlib.Path, *, best: bool = False) -> Checkpoint:
@@ -156,6 +154,12 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     sharding = getattr(leaf, "sharding", None) or first
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _like(array: Any, leaf: Any) -> Any:
+    if array is None:  # of size 0, and so not saved
+        return jnp.zeros(leaf.shape, leaf.dtype)
+    return np.asarray(array) if isinstance(leaf, np.ndarray | np.generic) else array
 
 
 def _difference(saved: list[str], wanted: list[str], like: Any) -> str:

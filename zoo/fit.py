@@ -1,6 +1,7 @@
 """A trainer's run to the end: when to log, evaluate and save, and how to stop early."""
 
 import dataclasses
+import importlib.util
 import pathlib
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +18,7 @@ from zoo.plots import Solver, plot_runs
 from zoo.profiling import Profiler
 from zoo.saving import Saver
 from zoo.spectrum import SpectralRadius
+from zoo.task import SolvingTask, Task
 
 if TYPE_CHECKING:
     from zoo.trainer import Trainer
@@ -36,15 +38,25 @@ class Watch:
     profile: bool = False
     spectral_radius: bool = False
 
+    def check(self, task: Task) -> None:
+        """Raises `UserError` if something of it is not to be had."""
+        if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+            raise UserError("--tensorboard needs the package tensorboardX")
+        if self.spectral_radius and not isinstance(task, SolvingTask):
+            raise UserError(f"--spectral_radius: model {task.name!r} does not tell its equilibrium")
+
 
 class Fit:
     """The run of one trainer into one output folder."""
 
     def __init__(self, trainer: "Trainer", out: pathlib.Path, watch: Watch):
         train, task = trainer.config.train, trainer.task
+        watch.check(task)
         self._trainer, self._out = trainer, out
         self._watched: Evaluated = "test" if trainer.data.valid is None else "valid"
-        self._radius = SpectralRadius(task, trainer.config) if watch.spectral_radius else None
+        self._radius = None
+        if watch.spectral_radius and isinstance(task, SolvingTask):
+            self._radius = SpectralRadius(task, trainer.config)
         self._first = jax.process_index() == 0
         if self._first:
             write_config(out, trainer.config.to_dict())

@@ -32,9 +32,6 @@ class Journal:
         metric: what the model is judged by.
         start, steps: where the run begins now, and how many steps it has in all.
         tensorboard: also write files for TensorBoard.
-
-    Raises:
-        UserError: the package for TensorBoard's files is not installed.
     """
 
     def __init__(

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from zoo.checkpoint import (
     FOLDER,
@@ -56,6 +57,8 @@ class Saver:
                 self._tidy(start)
             except OSError as e:
                 raise UserError(f"{self.folder}: {e.strerror}") from e
+        if jax.process_count() > 1:  # all of them see the folder as it is now
+            multihost_utils.sync_global_devices(f"checkpoints from step {start}")
         scores = {p: score_of(p) for p in checkpoint_paths(out)}
         self._scores = {int(p.name): s for p, s in scores.items() if s is not None}
         options = ocp.options.AsyncOptions(post_finalization_callback=self._seal)
@@ -142,9 +145,8 @@ class Saver:
                 self._remove_unfinished()
             left = checkpoint_paths(self._out)
             before = f"; the newest there is {left[-1]}" if left else ""
-            raise UserError(
-                f"{self.folder / str(step)}: the checkpoint cannot be written ({_reason(e)}){before}"
-            ) from e
+            what = f"{self.folder / str(step)}: the checkpoint cannot be written"
+            raise UserError(f"{what} ({_reason(e)}){before}") from e
 
     def _seal(self) -> None:
         """Lists the files, as the last thing before the folder gets its name."""

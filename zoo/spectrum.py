@@ -7,9 +7,8 @@ import jax
 from flax import nnx
 
 import jdeq
-from zoo.errors import UserError
 from zoo.run import RunConfig
-from zoo.task import SolvingTask, Task
+from zoo.task import SolvingTask
 
 SAMPLES = 64  # of the first evaluation batch
 ITERATIONS = 60  # of the power method
@@ -20,13 +19,9 @@ class SpectralRadius:
 
     Above 1, plain iteration runs away from the state; other solvers may still find it.
 
-    Raises:
-        UserError: the model does not say what its equilibrium is.
     """
 
-    def __init__(self, task: Task, config: RunConfig):
-        if not isinstance(task, SolvingTask):
-            raise UserError(f"model {task.name!r} has no spectral radius to be measured")
+    def __init__(self, task: SolvingTask, config: RunConfig):
         build = lambda: task.build(config.model, config.deq, rngs=nnx.Rngs(0))
         model = nnx.eval_shape(build)
         model.eval()

@@ -3,8 +3,6 @@
 import pathlib
 from collections.abc import Mapping
 
-from zoo.errors import UserError
-
 
 class TensorBoardLog:
     """Writes scalars named `split/figure` below a folder.
@@ -13,16 +11,11 @@ class TensorBoardLog:
         folder: the folder; TensorBoard is started with it or one above it.
         resume_at: figures of later steps, from a run that went on after its last checkpoint, are
             hidden, since these steps are made again.
-
-    Raises:
-        UserError: the package tensorboardX is not installed.
     """
 
     def __init__(self, folder: pathlib.Path, *, resume_at: int = 0):
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as e:
-            raise UserError("--tensorboard needs the package tensorboardX") from e
+        from tensorboardX import SummaryWriter  # an optional package, and slow to import
+
         purge = resume_at + 1 if resume_at else None
         self._writer = SummaryWriter(str(folder), purge_step=purge)
 

@@ -75,6 +75,12 @@ def test_the_program_needs_nothing_and_does_the_same(name, tmp_path):
         np.testing.assert_allclose(outputs[f"made{n}"], made, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(outputs[f"residual{n}"], residual, rtol=1e-4, atol=1e-6)
         assert np.ptp(made) > 1e-2
+    x = inputs["7"]
+    f, z = task.equilibrium(model, {"x": jnp.asarray(x)})
+    rows = lambda tree: np.concatenate([np.reshape(a, (7, -1)) for a in jax.tree.leaves(tree)], 1)
+    fz = jax.jit(f)(z)
+    relative = np.linalg.norm(rows(fz) - rows(z), axis=1) / np.linalg.norm(rows(fz), axis=1)
+    np.testing.assert_allclose(relative, outputs["residual7"], rtol=1e-2, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -73,7 +73,20 @@ def test_mistakes_end_with_status_2_and_one_line(argv, named, capsys, tmp_path, 
     assert "error:" in error.splitlines()[-1]
 
 
-@pytest.mark.parametrize("command", ["train mdeq", "eval mdeq", "parity mdeq", "list", "train", ""])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train mdeq",
+        "eval mdeq",
+        "parity mdeq",
+        "export mdeq",
+        "plot",
+        "compare",
+        "list",
+        "train",
+        "",
+    ],
+)
 def test_help(command, capsys):
     assert run(*command.split(), "--help") == 0
     shown = capsys.readouterr().out

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from tests.zoo.test_carry import TEXT
 from tests.zoo.test_cli import run
@@ -19,6 +20,7 @@ from zoo.fit import Diverged, Watch
 from zoo.metrics import MetricsLog, read_metrics
 from zoo.registry import MODELS
 from zoo.run import RunConfig
+from zoo.spectrum import SpectralRadius
 from zoo.task import Data
 from zoo.trainer import Trainer
 
@@ -39,6 +41,26 @@ class Spoiled(ToyTask):
             x = jnp.where(bad, 0.0, 1.0) * jnp.sum(model.recur[...] ** 2)
             return loss + 0 * jnp.sqrt(x), metrics
         return jnp.where(bad, jnp.nan, loss), metrics
+
+
+class Linear(nnx.Module):
+    """z = A z + x."""
+
+    def __init__(self, a):
+        self.a = nnx.Param(jnp.asarray(a))
+
+
+class LinearTask(ToyTask):
+    """Its spectral radius is known."""
+
+    def __init__(self, a):
+        self.a = a
+
+    def build(self, config, deq, *, rngs):
+        return Linear(self.a)
+
+    def equilibrium(self, model, batch):
+        return lambda z: z @ model.a[...].T + batch["x"], jnp.zeros_like(batch["x"])
 
 
 class Counted(Streams):
@@ -81,8 +103,13 @@ def test_a_step_that_is_not_finite_changes_nothing(data, gradient_only):
         assert all(same) if step in (2, 3, 5) else not any(same[:3])
 
 
-def test_steps_that_are_left_out_are_counted_and_logged(data, tmp_path):
-    Trainer(Spoiled([2, 3, 5]), config(), data).fit(tmp_path)
+def test_steps_that_are_left_out_are_counted_and_logged(data, toy, tmp_path):
+    """In a run that was stopped and resumed, too."""
+    task = Spoiled([2, 3, 5])
+    Trainer(task, config(), data).fit(tmp_path, stop_after=4)
+    second = Trainer(task, config(), data)
+    second.restore(tmp_path)
+    second.fit(tmp_path)
     rows = [row for row in read_metrics(tmp_path) if row["split"] == "train"]
     assert [row["skipped"] for row in rows[:7]] == [0, 0, 1, 2, 2, 3, 3]
     assert (
@@ -98,15 +125,6 @@ def test_too_many_in_a_row_end_the_run(data, tmp_path):
     assert [path.name for path in checkpoint_paths(tmp_path)] == ["2", "4"]  # not those of 6, 8
 
 
-def test_counts_go_on_in_a_resumed_run(data, toy, tmp_path):
-    task = Spoiled([2, 7])
-    Trainer(task, config(), data).fit(tmp_path, stop_after=5)
-    second = Trainer(task, config(), data)
-    second.restore(tmp_path)
-    second.fit(tmp_path)
-    assert tuple(map(int, second.state.skips)) == (2, 0)
-
-
 def test_the_host_waits_only_where_a_line_is_logged(data, tmp_path, monkeypatch):
     """Not for the counting of bad steps either."""
     waited = []
@@ -120,6 +138,14 @@ def test_the_host_waits_only_where_a_line_is_logged(data, tmp_path, monkeypatch)
     assert not waited
 
 
+def test_the_spectral_radius_is_that_of_the_jacobian():
+    a = np.diag([0.3, -1.7, 0.5]).astype(np.float32) + np.eye(3, k=1, dtype=np.float32)
+    _, params, rest = nnx.split(Linear(a), nnx.Param, ...)
+    batch = {"x": np.ones((100, 3), np.float32), "fresh": np.array(True)}
+    measured = SpectralRadius(LinearTask(a), config())(params, rest, batch)
+    assert measured == pytest.approx(np.abs(np.linalg.eigvals(a)).max(), rel=1e-3)
+
+
 def test_the_best_checkpoint_is_kept(data, tmp_path):
     often = config(eval_every=1, save_every=20, lr=3.0)
     Trainer(TASK, often, data).fit(tmp_path)
@@ -129,21 +155,16 @@ def test_the_best_checkpoint_is_kept(data, tmp_path):
     assert [int(p.name) for p in checkpoint_paths(tmp_path)][-1] == 20
 
 
-def test_a_profile_tells_what_the_host_does(data, tmp_path, capsys):
-    Trainer(TASK, config(), data).fit(tmp_path, watch=Watch(profile=True))
-    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
-    said = re.search(
-        r"profile: ([\d.]+) ms per step, of which the host between steps ([\d.]+) ms",
-        capsys.readouterr().out,
-    )
-    assert said and 0 < float(said[2]) < float(said[1])
-
-
-def test_tensorboard_gets_the_figures(data, tmp_path):
-    pytest.importorskip("tensorboardX")
+def test_a_profile_and_files_for_tensorboard(data, tmp_path, capsys):
     from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
 
-    Trainer(TASK, config(), data).fit(tmp_path, watch=Watch(tensorboard=True))
+    watch = Watch(tensorboard=True, profile=True)
+    Trainer(TASK, config(), data).fit(tmp_path, watch=watch)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    pattern = r"profile: ([\d.]+) ms per step, of which the host between steps ([\d.]+) ms"
+    said = re.search(pattern, capsys.readouterr().out)
+    assert said and 0 < float(said[2]) < float(said[1])
+
     (file,) = (tmp_path / "tensorboard").iterdir()
     content, events = file.read_bytes(), []
     while content:  # length, its checksum, the event, its checksum
@@ -210,9 +231,12 @@ def test_compare(two, toy, tmp_path, capsys):
         ("plot", "RUN"),
         ("compare", "RUN"),
         ("compare {run} /nowhere", "/nowhere: no such folder"),
+        ("train toy --spectral_radius --out {empty}", "model 'toy' does not tell its equilibrium"),
+        ("train toy --max_skips 0", "max_skips must be at least 1"),
+        ("train toy --keep 0", "keep must be at least 1"),
     ],
 )
-def test_mistakes_of_plot_and_compare(argv, named, two, toy, tmp_path, capsys):
+def test_mistakes_are_named(argv, named, two, toy, tmp_path, capsys):
     assert run(*argv.format(run=two / "lr0.5", empty=tmp_path).split()) == 2
     assert named in capsys.readouterr().err
 

@@ -71,6 +71,8 @@ def train(argv: Sequence[str]) -> int:
     config = _configured(args, defaults, task, preset, args.seed)
     if args.stop_after is not None and args.stop_after < 1:
         raise UserError(f"--stop_after must be at least 1, got {args.stop_after}")
+    watch = Watch(args.tensorboard, args.profile, args.spectral_radius)
+    watch.check(task)
     data = task.load_data(config.data, args.data, model=config.model, meta=meta)
     config = dataclasses.replace(config, model=sized(config.model, data))
     make_folder(out)
@@ -79,7 +81,6 @@ def train(argv: Sequence[str]) -> int:
         trainer.restore(checkpoint)
     elif (aside := set_aside(out)) is not None:
         print(f"{out}: the run that was there is now in {aside}", file=sys.stderr)
-    watch = Watch(args.tensorboard, args.profile, args.spectral_radius)
     evaluation = trainer.fit(out, stop_after=args.stop_after, watch=watch)
     print(evaluation.line("test", task.metric))
     return 0
