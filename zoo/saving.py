@@ -118,9 +118,7 @@ class Saver:
         if jax.default_backend() == "cpu":  # there Orbax would read the arrays' own memory, later
             arrays = jax.tree.map(jnp.copy, arrays)
         self._guarded(
-            lambda: self._writer.save(
-                self.folder / str(step), args=ocp.args.StandardSave(arrays), force=True
-            )
+            lambda: self._writer.save(self.folder / str(step), args=ocp.args.StandardSave(arrays))
         )
 
     def check(self) -> None:
