@@ -139,7 +139,7 @@ class Fit:
         """Of the parameters as they are now; None if a signal cut it short."""
         trainer = self._trainer
         data = trainer.split(split)
-        self._profiler.forget()
+        self._pause()
         with self._journal.pause():
             try:
                 evaluation = trainer.evaluate_on(self._signal.stoppable(data))
@@ -158,7 +158,7 @@ class Fit:
         trainer = self._trainer
         if not whatever and int(trainer.state.skips.in_a_row):
             return
-        self._profiler.forget()
+        self._pause()
         with self._journal.pause():
             self._saver.save(
                 trainer.step,
@@ -167,6 +167,11 @@ class Fit:
                 trainer.data.meta,
                 score=score,
             )
+
+    def _pause(self) -> None:
+        """Waits for the steps made so far: their time is theirs, not that of what comes now."""
+        jax.block_until_ready(self._trainer.state)
+        self._profiler.forget()
 
     def _how_to_go_on(self) -> str:
         trainer = self._trainer
