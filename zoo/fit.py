@@ -58,11 +58,11 @@ class Fit:
         if watch.spectral_radius and isinstance(task, SolvingTask):
             self._radius = SpectralRadius(task, trainer.config)
         self._first = jax.process_index() == 0
-        if self._first:
-            write_config(out, trainer.config.to_dict())
         self._signal = StopSignal()
         self._profiler = Profiler(out / "profile" if watch.profile and self._first else None)
-        self._saver = Saver(out, keep=train.keep, start=trainer.step)
+        self._saver = Saver(out, keep=train.keep, start=trainer.step)  # may refuse the folder
+        if self._first:
+            write_config(out, trainer.config.to_dict())
         self._journal = Journal(
             out,
             task.metric,
