@@ -54,7 +54,7 @@ MADE = {  # configuration, DEQ options, inputs for n samples, signature
 @pytest.mark.parametrize("name", MADE)
 def test_the_program_needs_nothing_and_does_the_same(name, tmp_path):
     config, deq, make, described = MADE[name]
-    task = get_task(name)
+    task: Any = get_task(name)
     model = task.build(config, deq, rngs=nnx.Rngs(0))
     noise = np.random.default_rng(0)
     noisy = lambda a: a + 0.1 * noise.normal(size=a.shape).astype(np.float32)  # some are zeros
