@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from zoo.checkpoint import find_checkpoint
 from zoo.metrics import read_metrics
 from zoo.registry import get_task
 from zoo.saved import saved_run
@@ -172,7 +173,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, out in outs.items():
         train(name, args.steps, args.data, out)
     task = get_task("lm")
-    runs = {name: Run(saved_run(task, out), out, args.data) for name, out in outs.items()}
+    saved = {name: find_checkpoint(out) for name, out in outs.items()}
+    runs = {name: Run(saved_run(task, saved[name]), saved[name], args.data) for name in outs}
     best = runs["DEQ, 8 steps unrolled"]
     text = REPORT.format(
         quality=quality_table({name: row_of(run, outs[name]) for name, run in runs.items()}),

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import pathlib
 import statistics
 import time
 from typing import Any
@@ -11,13 +10,14 @@ import jax
 from flax import nnx
 
 import jdeq
+from zoo.checkpoint import Checkpoint
 from zoo.data.vocabulary import Vocabulary
 from zoo.evaluation import Evaluation, Evaluator
 from zoo.lm.sampler import Continuation, Draw, Sampler
 from zoo.options import add_options, read_options
 from zoo.registry import get_task
 from zoo.run import RunConfig
-from zoo.saved import restored_model, saved_meta, sized
+from zoo.saved import restored_model, sized
 from zoo.task import Data
 from zoo.trainer import Trainer
 
@@ -29,15 +29,15 @@ TIMED_STEPS = 15
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run, the folder of its checkpoints, and that of its text."""
+    """A run, its checkpoint, and the folder of its text."""
 
     config: RunConfig
-    folder: pathlib.Path
+    checkpoint: Checkpoint
     corpus: pathlib.Path
 
     def data(self) -> Data:
         """The data it was trained on."""
-        meta = saved_meta(self.folder)
+        meta = self.checkpoint.meta
         return TASK.load_data(self.config.data, self.corpus, model=self.config.model, meta=meta)
 
     def changed(self, deq: dict[str, Any], **model: Any) -> "Run":
@@ -52,7 +52,7 @@ class Run:
 
 def count(run: Run) -> int:
     """Parameters."""
-    model = restored_model(TASK, run.config, run.folder)
+    model = restored_model(TASK, run.config, run.checkpoint)
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
@@ -60,7 +60,7 @@ def seconds_per_step(run: Run) -> float:
     """Median CPU time of a training step with the trained weights."""
     data = run.data()
     trainer = Trainer(TASK, run.config, data)
-    trainer.restore(run.folder)
+    trainer.restore(run.checkpoint)
     train, times = run.config.train, []
     batches = data.train.train_batches(
         train.batch_size, seed=run.config.seed, start=0, stop=TIMED_STEPS
@@ -88,7 +88,7 @@ def step_memory(options: str, corpus: pathlib.Path) -> int:
 def evaluated(run: Run, **model: Any) -> Evaluation:
     """The test split, with other sizes of the evaluation."""
     run = run.changed({}, **model)
-    restored = restored_model(TASK, run.config, run.folder)
+    restored = restored_model(TASK, run.config, run.checkpoint)
     _, params, rest = nnx.split(restored, nnx.Param, ...)
     size = run.config.train.eval_batch_size
     return Evaluator(TASK, restored)(params, rest, run.data().test, size)
@@ -99,9 +99,9 @@ def sampled(
 ) -> tuple[str, Continuation]:
     """A text, prompt included, and what drawing it took."""
     run = run.changed(deq or {})
-    model: Any = restored_model(TASK, run.config, run.folder)
+    model: Any = restored_model(TASK, run.config, run.checkpoint)
     model.eval()
-    vocabulary = Vocabulary.from_dict(saved_meta(run.folder)["vocabulary"])
+    vocabulary = Vocabulary.from_dict(run.checkpoint.meta["vocabulary"])
     read = vocabulary.encode(prompt).tolist()
     drawn = Sampler(model.lm, Draw(), warm=warm).continued(read, length, seed=0)
     return vocabulary.decode([*read, *drawn.tokens]), drawn

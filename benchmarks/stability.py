@@ -25,9 +25,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import jdeq
+from zoo.fit import Diverged
 from zoo.registry import get_task
 from zoo.run import RunConfig
-from zoo.trainer import Diverged, Trainer
+from zoo.trainer import Trainer
 
 MODELS = {  # what each one sets in the preset's DEQ options
     "none": {"norm_type": "none"},
@@ -75,12 +76,12 @@ def measure(config: RunConfig) -> dict[str, float | bool]:
     task = get_task(config.name)
     data = task.load_data(config.data, None, model=config.model, meta={})
     trainer = Trainer(task, config, data)
-    finite = True
     with tempfile.TemporaryDirectory() as folder:
         try:
             evaluation = trainer.fit(pathlib.Path(folder))
         except Diverged:
-            finite, evaluation = False, trainer.evaluate()
+            evaluation = trainer.evaluate()
+    finite = int(trainer.state.skips.total) == 0
     return {
         "accuracy": evaluation.metric,
         "residual": evaluation.residual,

@@ -3,6 +3,7 @@
 import pathlib
 import re
 import shlex
+import shutil
 import sys
 
 import jax
@@ -15,7 +16,8 @@ from jdeq.nn.norms import NORMS
 from jdeq.solvers.registry import SOLVERS
 from zoo.cli import main
 
-PAGE = (pathlib.Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "extending.md").read_text()
 TINY = (
     "--batch_size 8 --eval_batch_size 360 --channels 4 --head_channels 1 --n_blocks 1 "
     "--final_channels 6 --n_groups 2 --expansion 1"
@@ -32,8 +34,8 @@ def as_users_run_it(monkeypatch, tmp_path):
     sys.modules.pop("zoo_plugin_my_deq", None)
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.S)
+def blocks(language, page=PAGE):
+    return re.findall(rf"```{language}\n(.*?)```", page, re.S)
 
 
 @pytest.mark.usefixtures("as_users_run_it")
@@ -67,3 +69,20 @@ def test_extensions_by_name_from_the_command_line(tmp_path, capsys):
     del SOLVERS.entries["heavy_ball"]
     assert main([word for word in evaluate if "my_deq" not in word and word != "--plugin"]) == 2
     assert "f_solver must be one of" in (said := capsys.readouterr().err) and "--plugin" in said
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("as_users_run_it")
+def test_training_page(capsys):
+    page = (DOCS / "training.md").read_text()
+    lines = "".join(blocks("console", page)).replace("$ python -m zoo ", "").splitlines()
+    for words in (shlex.split(line, comments=True) for line in lines):
+        if words[0] == "train" and "--resume" not in words:
+            words += [*TINY, "--steps", "2", "--f_max_iter", "2"]
+        if words[0] == "compare":
+            shutil.copytree("runs/digits", "runs/other")
+        assert main(words) == 0, words
+    names = {}
+    exec("\n".join(blocks("python", page)), names)
+    assert names["logits"].shape == (5, 10) and names["residual"].shape == (5,)
+    assert pathlib.Path("both.png").exists() and pathlib.Path("digits.npz").exists()

@@ -1,103 +1,171 @@
-"""Checkpoints of a run: parameters, statistics, optimiser state, configuration, vocabulary."""
+"""Checkpoints of a run: the whole state, and what is needed to make sense of it.
 
+A checkpoint is a folder named by its step. It holds all arrays of the state (parameters,
+optimiser, statistics), and as facts of its manifest the configuration and the data's meta. Its
+step and the configuration's seed are the position in the data and in the random numbers: both are
+functions of these two. `zoo.saving` writes it.
+"""
+
+import dataclasses
 import pathlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from zoo.errors import UserError
+from zoo.manifest import Damaged, read_facts, verified_facts
 
 FOLDER = "checkpoints"
 
 
-class Checkpoints:
-    """The checkpoints below an output folder; each is written completely or not at all.
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint; `score` is what it is judged by, the greater the better.
 
-    Use it as a context manager: leaving it waits for what is still being written.
-
-    Args:
-        out: output folder of the run.
-        keep: how many of the newest to keep.
+    `leaves` says of each array of the state which dtype and shape it has.
     """
 
-    def __init__(self, out: pathlib.Path, *, keep: int = 2):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-        self._manager = ocp.CheckpointManager((out / FOLDER).absolute(), options=options)
+    path: pathlib.Path
+    step: int
+    score: float | None
+    config: dict[str, Any]
+    meta: dict[str, Any]
+    leaves: list[str]
 
-    def __enter__(self) -> "Checkpoints":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._manager.close()
-
-    @property
-    def latest(self) -> int | None:
-        """Step of the newest complete checkpoint."""
-        return self._manager.latest_step()
-
-    def save(
-        self, step: int, state: Any, config: dict[str, Any], meta: Mapping[str, Any] | None = None
-    ) -> None:
-        """Saves a pytree of arrays with its configuration and what belongs to its data.
-
-        Does nothing if `step` is there.
-        """
-        if step != self.latest:
-            args = ocp.args.Composite(
-                state=ocp.args.StandardSave(_numbered(state)),
-                config=ocp.args.JsonSave(config),
-                **({"meta": ocp.args.JsonSave(dict(meta))} if meta else {}),
-            )
-            self._manager.save(step, args=args)
-
-    def restore_config(self) -> dict[str, Any]:
-        """The configuration of the newest checkpoint."""
-        args = ocp.args.Composite(config=ocp.args.JsonRestore())
-        return self._read(args)["config"]
-
-    def restore_meta(self) -> dict[str, Any]:
-        """What was saved as `meta` with the newest checkpoint; empty if it has none."""
-        if not (self._manager.directory / str(self.latest) / "meta").exists():
-            return {}
-        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        return self._read(args)["meta"]
+    @classmethod
+    def read(cls, path: pathlib.Path) -> "Checkpoint":
+        """The checkpoint in a folder, every file of which is verified; raises `Damaged`."""
+        checkpoint = cls(path, **verified_facts(path))
+        if path.name != str(checkpoint.step):
+            raise Damaged(f"is the checkpoint of step {checkpoint.step} under another name")
+        return checkpoint
 
     def restore(self, like: Any) -> Any:
-        """The newest checkpoint's state, with the structure, shapes and dtypes of `like`."""
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _numbered(like))
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        leaves = self._read(args)["state"]
-        ordered = [leaves[name] for name in sorted(leaves)]
-        return jax.tree.unflatten(jax.tree.structure(like), ordered)
+        """The state, with the structure, shapes, dtypes and shardings of `like`.
 
-    def _read(self, args: ocp.args.Composite) -> Any:
+        Leaves of `like` are arrays or `jax.ShapeDtypeStruct`; those without a sharding are put on
+        the first device, NumPy's stay there. The state may have been saved from other devices.
+
+        Raises:
+            UserError: the saved state is not like `like`, or cannot be read.
+        """
+        leaves, structure = jax.tree.flatten(like)
+        wanted = [described(leaf) for leaf in leaves]
+        if wanted != self.leaves:
+            raise UserError(f"{self.path}: {_difference(self.leaves, wanted, like)}")
+        abstract = {name: _abstract(leaf) for name, leaf in numbered(leaves).items()}
+        args = ocp.args.StandardRestore(abstract)
         try:
-            return self._manager.restore(self.latest, args=args)
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+                found = reader.restore(self.path.absolute(), args=args)
         except (OSError, KeyError, ValueError) as e:
-            raise UserError(
-                f"{self._manager.directory}: checkpoint {self.latest} is damaged ({e})"
-            ) from e
+            raise UserError(f"{self.path}: cannot be read ({e})") from e
+        pairs = ((found.get(_number(i)), leaf) for i, leaf in enumerate(leaves))
+        return structure.unflatten([_like(array, leaf) for array, leaf in pairs])
 
 
-def open_checkpoints(folder: pathlib.Path) -> Checkpoints:
-    """Existing checkpoints of an output folder, or of its `checkpoints` folder itself.
+def find_checkpoint(folder: pathlib.Path, *, best: bool = False) -> Checkpoint:
+    """The newest checkpoint, or the best one, that is not damaged.
+
+    A damaged one is reported on stderr, and the one before (the next best) is taken.
+
+    Args:
+        folder: output folder of a run, its `checkpoints`, or the folder of one checkpoint.
+        best: of those that were evaluated, the one with the best figure.
 
     Raises:
-        UserError: there is no such folder, or no checkpoint in it.
+        UserError: there is none, or all are damaged.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    out = folder.absolute().parent if folder.absolute().name == FOLDER else folder
-    if not (out / FOLDER).is_dir():
+    paths = _named(folder)
+    if not paths:
         raise UserError(f"{folder}: no checkpoint in this folder")
-    checkpoints = Checkpoints(out)
-    if checkpoints.latest is None:
-        raise UserError(f"{folder}: no checkpoint in this folder")
-    return checkpoints
+    damaged: list[str] = []
+    for path in _by_score(paths, damaged) if best else reversed(paths):
+        try:
+            found = Checkpoint.read(path)
+        except Damaged as e:
+            damaged.append(f"{path} is damaged ({e})")
+            continue
+        for text in damaged:
+            print(f"{text}; {path} is used instead", file=sys.stderr)
+        return found
+    if not damaged:
+        raise UserError(f"{folder}: no checkpoint here was evaluated, so none is the best")
+    raise UserError(f"no checkpoint can be used: {'; '.join(damaged)}")
 
 
-def _numbered(tree: Any) -> dict[str, Any]:
-    """Leaves by number: their names may hold dots, which file formats take for separators."""
-    return {f"{i:06d}": leaf for i, leaf in enumerate(jax.tree.leaves(tree))}
+def checkpoint_paths(out: pathlib.Path) -> list[pathlib.Path]:
+    """The folders of the checkpoints of a run, by step; they may be damaged."""
+    found = (out / FOLDER).iterdir() if (out / FOLDER).is_dir() else ()
+    return sorted((p for p in found if p.name.isdecimal()), key=lambda p: int(p.name))
+
+
+def score_of(path: pathlib.Path) -> float | None:
+    """What a checkpoint is judged by; None if it was not evaluated, or is damaged."""
+    try:
+        return read_facts(path)["score"]
+    except Damaged:
+        return None
+
+
+def numbered(leaves: Iterable[Any]) -> dict[str, Any]:
+    """Arrays by number: their names may hold dots, which file formats take for separators.
+
+    Without those of size 0, which cannot be saved.
+    """
+    return {_number(i): leaf for i, leaf in enumerate(leaves) if np.prod(leaf.shape) > 0}
+
+
+def described(leaf: Any) -> str:
+    """Dtype and shape."""
+    return f"{leaf.dtype}{list(leaf.shape)}"
+
+
+def _named(folder: pathlib.Path) -> list[pathlib.Path]:
+    whole = folder.absolute()
+    if whole.name.isdecimal() and whole.parent.name == FOLDER:
+        return [folder]
+    return checkpoint_paths(whole.parent if whole.name == FOLDER else folder)
+
+
+def _by_score(paths: Iterable[pathlib.Path], damaged: list[str]) -> Iterator[pathlib.Path]:
+    """The evaluated ones, the best first; adds those that say nothing of it to `damaged`."""
+    scores = {}
+    for path in paths:
+        try:
+            scores[path] = read_facts(path)["score"]
+        except Damaged as e:
+            damaged.append(f"{path} is damaged ({e})")
+    yield from sorted((p for p, s in scores.items() if s is not None), key=lambda p: -scores[p])
+
+
+def _number(i: int) -> str:
+    return f"{i:06d}"
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    sharding = getattr(leaf, "sharding", None) or first
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _like(array: Any, leaf: Any) -> Any:
+    if array is None:  # of size 0, and so not saved
+        return jnp.zeros(leaf.shape, leaf.dtype)
+    return np.asarray(array) if isinstance(leaf, np.ndarray | np.generic) else array
+
+
+def _difference(saved: list[str], wanted: list[str], like: Any) -> str:
+    if len(saved) != len(wanted):
+        return f"has {len(saved)} arrays, the model and its optimiser have {len(wanted)}"
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(like)]
+    rows = zip(names, saved, wanted, strict=True)
+    name, old, new = next(row for row in rows if row[1] != row[2])
+    return f"{name} is {old} there, and {new} in the model"

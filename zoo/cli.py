@@ -1,15 +1,19 @@
 """The command line: `python -m zoo COMMAND MODEL [options]`."""
 
 import argparse
+import errno
+import logging
 import sys
 from collections.abc import Callable, Sequence
 
+from zoo.commands.logged import compare, plot
 from zoo.commands.models import list_models
 from zoo.commands.parity import parity
 from zoo.commands.train import train
 from zoo.commands.trained import evaluate, sample
 from zoo.commands.weights import export_weights, import_weights
 from zoo.errors import UserError
+from zoo.interrupt import Interrupted
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
@@ -18,6 +22,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "parity": parity,
     "import": import_weights,
     "export": export_weights,
+    "plot": plot,
+    "compare": compare,
     "list": list_models,
 }
 
@@ -34,10 +40,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = "; ".join(f"{name}: {command.__doc__}" for name, command in COMMANDS.items())
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=commands)
     args = parser.parse_args(argv[:1])
+    # what Orbax logs in the background comes back as an exception, too, and is said once
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         return COMMANDS[args.command](argv[1:])
     except UserError as e:
         print(f"python -m zoo {args.command}: error: {e}", file=sys.stderr)
+        return 2
+    except Interrupted as e:
+        print(e, file=sys.stderr)
+        return 0
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f"{e.filename}: " if e.filename else ""
+        print(f"python -m zoo {args.command}: error: {where}{e.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; --resume continues from the last checkpoint", file=sys.stderr)

@@ -10,11 +10,11 @@ from flax import nnx
 
 import jdeq
 from zoo.carry import fresh_carry
-from zoo.checkpoint import Checkpoints
+from zoo.checkpoint import checkpoint_paths
 from zoo.errors import UserError
 from zoo.reference import read_config
 from zoo.run import RunConfig
-from zoo.saved import restored_model, saved_run
+from zoo.saving import Saver
 from zoo.step import TrainState
 from zoo.task import Preset, Task
 from zoo.torch_import import load_arrays
@@ -63,21 +63,11 @@ def import_checkpoint(
     _, params, rest = nnx.split(model, nnx.Param, ...)
     rest = fresh_carry(rest, config.train.batch_size)
     opt_state = jax.jit(task.optimizer(config.train).init)(params)
-    with Checkpoints(out) as checkpoints:
-        if checkpoints.latest is not None:
-            raise UserError(f"{out}: there is a checkpoint already")
-        checkpoints.save(0, TrainState(params, rest, opt_state), config.to_dict())
+    if checkpoint_paths(out):
+        raise UserError(f"{out}: there is a checkpoint already")
+    with Saver(out, keep=1, start=0) as saver:
+        saver.save(0, TrainState(params, rest, opt_state), config.to_dict(), {})
     return arrays
-
-
-def export_checkpoint(task: Task, folder: pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of the newest checkpoint in `folder`, under their PyTorch names.
-
-    Raises:
-        UserError: there is none, or it is one of another model.
-    """
-    config = saved_run(task, folder)
-    return task.export_state_dict(restored_model(task, config, folder))
 
 
 def save_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -25,6 +25,10 @@ class Metric:
     text: Callable[[float], str]
     higher_is_better: bool
     transform: Callable[[float], float] = lambda mean: mean
+
+    def score(self, figure: float) -> float | None:
+        """The greater the better; None for a figure that says nothing."""
+        return (figure if self.higher_is_better else -figure) if math.isfinite(figure) else None
 
 
 def _exp(x: float) -> float:
@@ -47,25 +51,34 @@ class MetricsLog:
         kept = [row for row in read_metrics(out) if row["step"] <= resume_at]
         temporary = self.path.with_suffix(".tmp")
         out.mkdir(parents=True, exist_ok=True)
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        temporary.write_text("".join(map(_line, kept)))
         temporary.replace(self.path)
 
-    def write(self, step: int, split: str, values: dict[str, Any]) -> None:
-        """Appends one line; `values` are converted to float."""
-        row = {"step": step, "split": split} | {k: float(v) for k, v in values.items()}
+    def write(self, step: int, split: str, values: Mapping[str, Any]) -> None:
+        """Appends one line; `values` are converted to float, and to null if they are not finite."""
+        figures = {name: float(value) for name, value in values.items()}
         with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(_line({"step": step, "split": split} | figures))
+
+    def close(self) -> None:
+        """Does nothing: every line is written at once."""
 
 
 def read_metrics(out: pathlib.Path) -> list[dict[str, Any]]:
-    """All lines of a run's log; a last line cut off by a crash is left out."""
+    """All lines of a run's log, null as NaN; a last line cut off by a crash is left out."""
     path = out / "metrics.jsonl"
     if not path.is_file():
         return []
     rows = []
     for line in path.read_text().splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             break
+        rows.append({name: math.nan if v is None else v for name, v in row.items()})
     return rows
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    number = lambda v: None if isinstance(v, float) and not math.isfinite(v) else v
+    return json.dumps({name: number(value) for name, value in row.items()}) + "\n"

@@ -1,8 +1,8 @@
-"""The picture of a run."""
+"""Pictures of runs."""
 
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,46 +10,72 @@ from matplotlib.figure import Figure
 
 from zoo.metrics import Metric
 
+STYLES = {"train": {"alpha": 0.6}, "valid": {"marker": "o"}, "test": {"marker": "s"}}
+Rows = Sequence[Mapping[str, Any]]
 
-def plot_run(
-    path: pathlib.Path,
-    rows: Sequence[dict[str, Any]],
-    metric: Metric,
-    trace: np.ndarray,
-    tolerance: tuple[str, float],
+
+class Solver(NamedTuple):
+    """How a solver converged on the test split.
+
+    `trace` (N, max_iter) is the residual of each sample after each iteration; `tol` and
+    `stop_mode` (`"abs"` or `"rel"`) are the solver's.
+    """
+
+    trace: np.ndarray
+    stop_mode: str
+    tol: float
+
+
+def plot_runs(
+    path: pathlib.Path, runs: Mapping[str, Rows], metric: Metric, solver: Solver | None = None
 ) -> None:
-    """Writes a PNG with three panels: loss, metric, and how the solver converged.
+    """Writes a PNG with loss, metric, residual and evaluations of `f` over the steps.
 
     Args:
         path: the file.
-        rows: the lines of `metrics.jsonl`.
+        runs: the lines of each run's `metrics.jsonl`, by the name of the run.
         metric: what the model is judged by.
-        trace: (N, max_iter), residual of each test sample after each iteration.
-        tolerance: stop mode (`"abs"` or `"rel"`) and tolerance of the solver.
+        solver: if given, a fifth panel shows how the solver converged.
     """
-    figure = Figure(figsize=(15, 4), layout="constrained")
-    loss, figure_of_merit, solver = figure.subplots(1, 3)
-    of = lambda split: [row for row in rows if row["split"] == split]
-    _curve(loss, of("train"), "loss", label="train", alpha=0.6)
-    _curve(figure_of_merit, of("train"), metric.name, label="train", alpha=0.6)
-    for split in ("valid", "test"):
-        _curve(loss, of(split), "loss", label=split, marker="o")
-        _curve(figure_of_merit, of(split), "metric", label=split, marker="o")
-    loss.set(title="Loss", xlabel="step", ylabel="loss", yscale="log")
-    scale = "linear" if metric.higher_is_better else "log"  # one that falls does so by decades
-    title = metric.name.capitalize()
-    figure_of_merit.set(title=title, xlabel="step", ylabel=metric.name, yscale=scale)
-    _convergence(solver, trace, *tolerance)
-    for axes in (loss, figure_of_merit, solver):
+    n = 4 if solver is None else 5
+    figure = Figure(figsize=(5 * n, 4), layout="constrained")
+    panels = figure.subplots(1, n)
+    for number, (name, rows) in enumerate(runs.items()):
+        for split, style in STYLES.items():
+            of = [row for row in rows if row["split"] == split]
+            label = split if len(runs) == 1 else f"{name}, {split}"
+            style = style | {"label": label}
+            if len(runs) > 1:
+                style |= {"color": f"C{number}"}
+            of_split = metric.name if split == "train" else "metric"
+            names = ("loss", of_split, "residual", "nfe")
+            for axes, figure_name in zip(panels[:4], names, strict=True):
+                _curve(axes, of, figure_name, style)
+    # a metric that falls does so by decades
+    scales = ("log", "linear" if metric.higher_is_better else "log", "log", "linear")
+    titles = ("loss", metric.name, "relative residual", "evaluations of f")
+    for axes, title, scale in zip(panels[:4], titles, scales, strict=True):
+        axes.set(title=title[0].upper() + title[1:], xlabel="step", ylabel=title)
+        if scale == "linear" or _positive(axes):
+            axes.set_yscale(scale)
+    if solver is not None:
+        _convergence(panels[-1], *solver)
+    for axes in panels:
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
     FigureCanvasAgg(figure).print_png(str(path))
 
 
-def _curve(axes, rows: Sequence[dict[str, Any]], name: str, **style) -> None:
-    if rows:
-        axes.plot([row["step"] for row in rows], [row[name] for row in rows], **style)
+def _curve(axes, rows: Rows, name: str, style: Mapping[str, Any]) -> None:
+    points = [(row["step"], row[name]) for row in rows if name in row]
+    if points:
+        axes.plot(*zip(*points, strict=True), **style)
+
+
+def _positive(axes) -> bool:
+    """Whether a logarithmic scale has anything to show."""
+    return any(np.any(np.asarray(line.get_ydata(), float) > 0) for line in axes.get_lines())
 
 
 def _convergence(axes, trace: np.ndarray, stop_mode: str, tol: float) -> None:

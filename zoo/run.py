@@ -66,7 +66,7 @@ class RunConfig:
         Only the number of steps and how often to log, evaluate and save may change.
         """
         free = {f"train.{name}" for name in ("steps", *CADENCE)}
-        old, new = _flat(saved.to_dict()), _flat(self.to_dict())
+        old, new = flat(saved.to_dict()), flat(self.to_dict())
         changed = [
             f"{name} was {json.dumps(old.get(name))}, now {json.dumps(new.get(name))}"
             for name in sorted(old.keys() | new.keys())
@@ -76,11 +76,12 @@ class RunConfig:
             raise UserError(f"--resume continues another run: {'; '.join(changed)}")
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings of settings under one name, `train.lr`."""
+    found = {}
     for name, value in nested.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            found[prefix + name] = value
+    return found

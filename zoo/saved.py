@@ -1,14 +1,13 @@
-"""A finished or interrupted run, from its checkpoints."""
+"""A finished or interrupted run, from one of its checkpoints."""
 
 import dataclasses
-import pathlib
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 from flax import nnx
 
 from zoo.carry import fresh_carry
-from zoo.checkpoint import open_checkpoints
+from zoo.checkpoint import Checkpoint
 from zoo.errors import UserError
 from zoo.run import RunConfig
 from zoo.step import TrainState
@@ -17,27 +16,18 @@ from zoo.task import Data, Task
 T = TypeVar("T")
 
 
-def saved_run(task: Task, folder: pathlib.Path) -> RunConfig:
-    """The configuration of the newest checkpoint.
-
-    Raises:
-        UserError: there is none in `folder`, or it is one of another model.
-    """
-    with open_checkpoints(folder) as checkpoints:
-        saved = RunConfig.from_dict(checkpoints.restore_config())
+def saved_run(task: Task, checkpoint: Checkpoint) -> RunConfig:
+    """The configuration of a checkpoint; raises `UserError` if it is one of another model."""
+    saved = RunConfig.from_dict(checkpoint.config)
     if saved.name != task.name:
-        raise UserError(f"{folder}: a checkpoint of model {saved.name!r}, not {task.name!r}")
+        raise UserError(
+            f"{checkpoint.path}: a checkpoint of model {saved.name!r}, not {task.name!r}"
+        )
     return saved
 
 
-def saved_meta(folder: pathlib.Path) -> dict[str, Any]:
-    """What belongs to the data of the newest checkpoint, such as a vocabulary."""
-    with open_checkpoints(folder) as checkpoints:
-        return checkpoints.restore_meta()
-
-
-def restored_model(task: Task, config: RunConfig, folder: pathlib.Path) -> nnx.Module:
-    """A model with the state of the newest checkpoint.
+def restored_model(task: Task, config: RunConfig, checkpoint: Checkpoint) -> nnx.Module:
+    """A model with the state of a checkpoint.
 
     `config` is the saved one, apart from what the parameters do not depend on.
     """
@@ -45,8 +35,7 @@ def restored_model(task: Task, config: RunConfig, folder: pathlib.Path) -> nnx.M
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     rest = jax.eval_shape(lambda rest: fresh_carry(rest, config.train.batch_size), rest)
     opt_state = jax.eval_shape(task.optimizer(config.train).init, params)
-    with open_checkpoints(folder) as checkpoints:
-        state = checkpoints.restore(TrainState(params, rest, opt_state))
+    state = checkpoint.restore(TrainState(params, rest, opt_state))
     return nnx.merge(graphdef, state.params, state.rest)
 
 

@@ -7,6 +7,7 @@ import jax
 import optax
 from flax import nnx
 
+from zoo.skipping import NONE, Skips, accepted
 from zoo.task import Task
 
 
@@ -16,6 +17,7 @@ class TrainState(NamedTuple):
     params: Any  # nnx.State of the parameters, and of all other variables
     rest: Any
     opt_state: optax.OptState
+    skips: Skips = NONE
 
 
 Step = Callable[[TrainState, Any, jax.Array, Any], tuple[TrainState, dict[str, jax.Array]]]
@@ -37,6 +39,8 @@ def training_step(
         (loss, (rest, metrics)), grads = gradient(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, rest, opt_state), {"loss": loss} | metrics
+        made = TrainState(params, rest, opt_state, state.skips)
+        norm = optax.tree.norm(grads)
+        return accepted(made, state, loss, norm), {"loss": loss, "grad_norm": norm} | metrics
 
     return update

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -35,6 +35,8 @@ class TrainConfig:
     log_every: int = option(10, "steps between two lines of metrics.jsonl")
     eval_every: int = option(500, "steps between two evaluations (validation set; else test set)")
     save_every: int = option(500, "steps between two checkpoints")
+    keep: int = option(2, "newest checkpoints to keep; the best one is kept besides")
+    max_skips: int = option(10, "steps in a row without a finite loss or gradient: then stop")
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "eval_batch_size") + CADENCE:
@@ -46,7 +48,8 @@ class TrainConfig:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
 
 
-CADENCE = ("log_every", "eval_every", "save_every")  # what a resumed run may change
+# what a resumed run may change
+CADENCE = ("log_every", "eval_every", "save_every", "keep", "max_skips")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,8 +173,27 @@ class Task(Protocol):
         """The inverse: the arrays under their PyTorch names."""
         ...
 
+    def inference(self, model: Any) -> tuple[Callable[..., tuple[Array, Array]], tuple[Array, ...]]:
+        """What a trained model, in evaluation mode, is for: a function, and inputs of one sample.
+
+        Inputs have a batch axis, which may have any length. The function returns what the model
+        makes of them, and the relative residual of each sample's solve (B,).
+        """
+        ...
+
     def parity(self, args: argparse.Namespace) -> list[Row]:
         """Compares with the reference folder `args.folder`."""
+        ...
+
+
+@runtime_checkable
+class SolvingTask(Task, Protocol):
+    """A model whose equilibrium can be looked at."""
+
+    def equilibrium(
+        self, model: Any, batch: Mapping[str, Array]
+    ) -> tuple[Callable[[Any], Any], Any]:
+        """The function `f` of a batch, and the state `z = f(z)` that was found for it."""
         ...
 
 

@@ -1,28 +1,19 @@
-"""The training loop of all models."""
+"""The training of all models: one compiled step, and the state it moves."""
 
 import pathlib
-import sys
-from collections.abc import Mapping
 from typing import Literal
 
 import jax
 import numpy as np
 from flax import nnx
-from tqdm import tqdm
 
 from zoo.carry import fresh_carry
-from zoo.checkpoint import Checkpoints, open_checkpoints
-from zoo.errors import UserError
+from zoo.checkpoint import Checkpoint, find_checkpoint
 from zoo.evaluation import Evaluation, Evaluator
-from zoo.metrics import MetricsLog, read_metrics
-from zoo.plots import plot_run
+from zoo.fit import Fit, Watch
 from zoo.run import RunConfig
 from zoo.step import TrainState, training_step
-from zoo.task import Batch, Data, Task
-
-
-class Diverged(UserError):
-    """The training loss is not finite any more."""
+from zoo.task import Batch, Data, Split, Task
 
 
 class Trainer:
@@ -64,82 +55,46 @@ class Trainer:
         """The program of one step, for those who want to know what it needs."""
         return self._update.lower(self.state, np.int32(self.step), self._key, batch).compile()
 
-    def restore(self, out: pathlib.Path) -> None:
-        """Continues from the newest checkpoint below `out`; raises `UserError` without one."""
-        with open_checkpoints(out) as checkpoints:
-            saved = RunConfig.from_dict(checkpoints.restore_config())
-            self.config.check_resumes(saved)
-            self.state = checkpoints.restore(self.state)
-            self.step = checkpoints.latest or 0
+    def restore(self, saved: Checkpoint | pathlib.Path) -> None:
+        """Continues from a checkpoint, or from the newest one of an output folder.
 
-    def fit(self, out: pathlib.Path, *, stop_after: int | None = None) -> Evaluation:
-        """Trains to the end, writing log, checkpoints and plot below `out`.
+        Raises:
+            UserError: there is none, or it is one of a run with other settings.
+        """
+        checkpoint = saved if isinstance(saved, Checkpoint) else find_checkpoint(saved)
+        self.config.check_resumes(RunConfig.from_dict(checkpoint.config))
+        self.state = checkpoint.restore(self.state)
+        self.step = checkpoint.step
+
+    def fit(
+        self, out: pathlib.Path, *, stop_after: int | None = None, watch: Watch | None = None
+    ) -> Evaluation:
+        """Trains to the end, writing figures, checkpoints and plot below `out`.
 
         Args:
             out: output folder.
             stop_after: leave off after this step; a resumed run goes on as if it had not.
+            watch: what is written besides.
 
         Returns:
             The evaluation on the test split at the last step.
 
         Raises:
-            Diverged: the loss is not finite any more.
+            Diverged: the loss or its gradient is not finite any more.
+            Interrupted: a signal asked to stop; the state is saved.
+            UserError: a checkpoint cannot be written, or `watch` asks for what is not to be had.
         """
-        train = self.config.train
-        stop = min(train.steps, stop_after or train.steps)
-        log = MetricsLog(out, resume_at=self.step)
-        batches = self.data.train.train_batches(
-            train.batch_size, seed=self.config.seed, start=self.step, stop=stop
-        )
-        watched = "test" if self.data.valid is None else "valid"
-        bar = tqdm(total=train.steps, initial=self.step, disable=None, file=sys.stderr)
-        evaluation = None
-        with Checkpoints(out) as checkpoints, bar:
-            for batch in batches:
-                metrics = self.update(batch)
-                bar.update()
-                if self.step % train.log_every == 0 or self.step == stop:
-                    self._log(log, bar, jax.device_get(metrics))
-                evaluation = None
-                if self.step % train.eval_every == 0:
-                    evaluation = self._evaluated(watched, log, bar)
-                if self.step % train.save_every == 0 or self.step == stop:
-                    checkpoints.save(self.step, self.state, self.config.to_dict(), self.data.meta)
-            if evaluation is None or watched != "test":
-                evaluation = self._evaluated("test", log, bar)
-        tolerance = (self.config.deq.f_stop_mode, self.config.deq.f_tol)
-        plot_run(
-            out / "training.png", read_metrics(out), self.task.metric, evaluation.trace, tolerance
-        )
-        return evaluation
+        return Fit(self, out, watch or Watch()).run(stop_after)
 
     def evaluate(self, split: Literal["valid", "test"] = "test") -> Evaluation:
         """The test split, or the validation split if there is one, with the current parameters."""
-        data = getattr(self.data, split)
+        return self.evaluate_on(self.split(split))
+
+    def evaluate_on(self, data: Split) -> Evaluation:
+        """Any split with the current parameters."""
         size = self.config.train.eval_batch_size
         return self._evaluator(self.state.params, self.state.rest, data, size)
 
-    def _log(self, log: MetricsLog, bar: tqdm, outputs: Mapping[str, np.ndarray]) -> None:
-        metric = self.task.metric
-        metrics = {name: float(value) for name, value in outputs.items()}
-        metrics[metric.name] = metric.transform(metrics[metric.of])
-        log.write(self.step, "train", metrics)
-        if not np.isfinite(metrics["loss"]):
-            raise Diverged(
-                f"the loss is {metrics['loss']} at step {self.step}: "
-                "try a smaller --lr, or a --norm_type"
-            )
-        bar.set_postfix(
-            {
-                "loss": f"{metrics['loss']:.3f}",
-                metric.name: f"{metrics[metric.name]:.3f}",
-                "residual": f"{metrics['residual']:.1e}",
-                "NFE": int(metrics["nfe"]),
-            }
-        )
-
-    def _evaluated(self, split: Literal["valid", "test"], log: MetricsLog, bar: tqdm) -> Evaluation:
-        evaluation = self.evaluate(split)
-        log.write(self.step, split, evaluation.values())
-        bar.write(f"step {self.step}: {evaluation.line(split, self.task.metric)}")
-        return evaluation
+    def split(self, name: Literal["valid", "test"]) -> Split:
+        """A split of the data by name."""
+        return getattr(self.data, name)

@@ -13,7 +13,7 @@ from flax import nnx
 from tests.zoo.test_cli import run
 from tests.zoo.toy_lm import TASK, Toy, ToyConfig, ToyTask
 from zoo.carry import Carry, forget, fresh_carry
-from zoo.checkpoint import Checkpoints, open_checkpoints
+from zoo.checkpoint import Checkpoint, find_checkpoint
 from zoo.data.streams import Streams
 from zoo.data.vocabulary import Vocabulary
 from zoo.evaluation import Evaluator
@@ -155,9 +155,9 @@ def test_the_command_line_with_a_vocabulary(text, tmp_path, capsys):
     assert run("train", "toy", "--data", text, "--out", out, "--resume") == 0
     trained = capsys.readouterr().out.splitlines()[-1]
     assert re.fullmatch(r"test perplexity [\d.]+ \(mean relative residual .*\)", trained)
-    with open_checkpoints(out) as checkpoints:
-        saved = Vocabulary.from_dict(checkpoints.restore_meta()["vocabulary"])
-        assert checkpoints.restore_config()["model"]["n_tokens"] == len(saved)
+    checkpoint = find_checkpoint(out)
+    saved = Vocabulary.from_dict(checkpoint.meta["vocabulary"])
+    assert checkpoint.config["model"]["n_tokens"] == len(saved)
     assert saved.tokens == tuple(sorted(set(TEXT)))
     assert run("eval", "toy", "--checkpoint", out, "--data", text) == 0
     assert capsys.readouterr().out.splitlines()[-1] == trained
@@ -177,7 +177,9 @@ def test_another_text_needs_the_same_characters(text, tmp_path, capsys):
 
 def test_weights_without_a_vocabulary_need_data_of_their_size(text, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
-    monkeypatch.setattr(Checkpoints, "restore_meta", lambda self: {})
+    read = Checkpoint.read
+    without = lambda path: dataclasses.replace(read(path), meta={})
+    monkeypatch.setattr(Checkpoint, "read", without)
     assert run("train", "toy", "--data", text, "--out", out, "--steps", 1) == 0
     assert run("eval", "toy", "--checkpoint", out, "--data", text) == 0
     (text / "all.txt").write_text(TEXT.upper() + TEXT)

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from tests.zoo.conftest import TINY_DEQ
+from zoo.checkpoint import find_checkpoint
 from zoo.cli import main
 from zoo.registry import MODELS, get_task
 
@@ -72,7 +73,20 @@ def test_mistakes_end_with_status_2_and_one_line(argv, named, capsys, tmp_path, 
     assert "error:" in error.splitlines()[-1]
 
 
-@pytest.mark.parametrize("command", ["train mdeq", "eval mdeq", "parity mdeq", "list", "train", ""])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train mdeq",
+        "eval mdeq",
+        "parity mdeq",
+        "export mdeq",
+        "plot",
+        "compare",
+        "list",
+        "train",
+        "",
+    ],
+)
 def test_help(command, capsys):
     assert run(*command.split(), "--help") == 0
     shown = capsys.readouterr().out
@@ -140,8 +154,6 @@ def test_resume_takes_its_settings_from_the_run(trained, tmp_path, capsys):
 
 def test_every_option_reaches_the_saved_configuration(tmp_path):
     """Each option of the command line changes exactly its own entry."""
-    from zoo.checkpoint import open_checkpoints
-
     options = {
         "train.weight_decay": ("--weight_decay", 0.25),
         "train.save_every": ("--save_every", 7),
@@ -155,8 +167,7 @@ def test_every_option_reaches_the_saved_configuration(tmp_path):
     flags = [str(word) for pair in options.values() for word in pair]
     out = tmp_path / "run"
     assert run("train", "mdeq", *TINY_OPTIONS, *flags, "--out", out) == 0
-    with open_checkpoints(out) as checkpoints:
-        saved = checkpoints.restore_config()
+    saved = find_checkpoint(out).config
     for name, (_, value) in options.items():
         part = saved
         for key in name.split("."):

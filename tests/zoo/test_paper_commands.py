@@ -9,7 +9,7 @@ import pytest
 
 import jdeq
 from tests.zoo.test_cli import TINY_OPTIONS, run
-from zoo.checkpoint import open_checkpoints
+from zoo.checkpoint import find_checkpoint
 from zoo.run import RunConfig
 
 LINES = {  # what the paper types: what it means; the defaults are TorchDEQ's
@@ -83,8 +83,7 @@ def test_the_line_trains(name, tmp_path):
     rows = [json.loads(row) for row in (out / "metrics.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in rows if row["split"] == "train"]
     assert len(losses) == 3 and all(map(math.isfinite, losses))
-    with open_checkpoints(out) as checkpoints:
-        trained = RunConfig.from_dict(checkpoints.restore_config())
+    trained = RunConfig.from_dict(find_checkpoint(out).config)
     said = parse(line).to_dict()
     for option in {word[2:] for word in line.split() if word.startswith("--")}:
         option = option.replace("n_losses", "n_states")

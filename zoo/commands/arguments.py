@@ -55,6 +55,16 @@ def parser_of(command: str, task: Task) -> argparse.ArgumentParser:
     )
 
 
+def add_checkpoint_options(group: Any, *, required: bool = False) -> None:
+    """Adds `--checkpoint` and `--best`."""
+    text = "--out folder of a training run, for its newest checkpoint; or one of the checkpoints"
+    group.add_argument(
+        "--checkpoint", type=pathlib.Path, metavar="DIR", required=required, help=text
+    )
+    text = "take the checkpoint that was best when the run was evaluated, not the newest"
+    group.add_argument("--best", action="store_true", help=text)
+
+
 def add_data_option(group: Any) -> None:
     """Adds `--data`."""
     group.add_argument("--data", type=pathlib.Path, metavar="DIR", help="folder of the data set")

@@ -3,9 +3,11 @@
 import argparse
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Sequence
 
 import jdeq
+from zoo.checkpoint import find_checkpoint
 from zoo.commands.arguments import (
     add_data_option,
     first_pass,
@@ -15,10 +17,12 @@ from zoo.commands.arguments import (
     valid,
 )
 from zoo.errors import UserError
+from zoo.fit import Watch
+from zoo.folder import set_aside
 from zoo.options import add_options, read_options
 from zoo.plugins import add_plugin_option
 from zoo.run import RunConfig
-from zoo.saved import saved_meta, saved_run, sized
+from zoo.saved import saved_run, sized
 from zoo.task import Preset, Task
 from zoo.trainer import Trainer
 
@@ -29,8 +33,10 @@ def train(argv: Sequence[str]) -> int:
     """train a model"""
     task, first = first_pass("train", argv, ("--preset", "--out"), ("--resume",))
     out = pathlib.Path(first.out or f"{DEFAULT_OUT}/{task.name}")
+    checkpoint = None
     if first.resume:
-        defaults, seed = saved_run(task, out), None
+        checkpoint = find_checkpoint(out)
+        defaults, seed = saved_run(task, checkpoint), None
         preset = defaults.preset
         if first.preset not in (None, preset):
             raise UserError(f"--resume continues a run of preset {preset!r} in {out}")
@@ -50,22 +56,32 @@ def train(argv: Sequence[str]) -> int:
     run.add_argument("--out", metavar="DIR", default=str(out), help="default: %(default)s")
     run.add_argument("--resume", action="store_true", help="continue the run in --out")
     run.add_argument("--stop_after", type=int, metavar="STEP", help="stop there; --resume goes on")
+    text = "measure the Jacobian's spectral radius with every evaluation"
+    run.add_argument("--spectral_radius", action="store_true", help=text)
+    text = "also write the figures as TensorBoard's files"
+    run.add_argument("--tensorboard", action="store_true", help=text)
+    text = "trace some steps with jax.profiler, and tell what the host does between them"
+    run.add_argument("--profile", action="store_true", help=text)
     add_plugin_option(run)
     add_options(parser, "training", defaults.train)
     add_options(parser, "model", defaults.model)
     jdeq.add_deq_args(parser, defaults.deq)
     args = parser.parse_args(argv[1:])
-    meta = saved_meta(out) if args.resume else {}
+    meta = {} if checkpoint is None else checkpoint.meta
     config = _configured(args, defaults, task, preset, args.seed)
     if args.stop_after is not None and args.stop_after < 1:
         raise UserError(f"--stop_after must be at least 1, got {args.stop_after}")
+    watch = Watch(args.tensorboard, args.profile, args.spectral_radius)
+    watch.check(task)
     data = task.load_data(config.data, args.data, model=config.model, meta=meta)
     config = dataclasses.replace(config, model=sized(config.model, data))
     make_folder(out)
     trainer = Trainer(task, config, data)
-    if args.resume:
-        trainer.restore(out)
-    evaluation = trainer.fit(out, stop_after=args.stop_after)
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    elif (aside := set_aside(out)) is not None:
+        print(f"{out}: the run that was there is now in {aside}", file=sys.stderr)
+    evaluation = trainer.fit(out, stop_after=args.stop_after, watch=watch)
     print(evaluation.line("test", task.metric))
     return 0
 

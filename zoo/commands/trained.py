@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from flax import nnx
 
 import jdeq
+from zoo.checkpoint import Checkpoint, find_checkpoint
 from zoo.commands.arguments import (
+    add_checkpoint_options,
     add_data_option,
     first_pass,
     parser_of,
@@ -21,7 +23,7 @@ from zoo.evaluation import Evaluator
 from zoo.options import add_options, read_options
 from zoo.plugins import add_plugin_option
 from zoo.run import RunConfig
-from zoo.saved import restored_model, saved_meta, saved_run, sized
+from zoo.saved import restored_model, saved_run, sized
 from zoo.task import SamplingTask, Task
 
 SAME_WEIGHTS = ("norm_type", "norm_no_scale")  # options that decide which parameters there are
@@ -29,14 +31,13 @@ SAME_WEIGHTS = ("norm_type", "norm_no_scale")  # options that decide which param
 
 def evaluate(argv: Sequence[str]) -> int:
     """evaluate a checkpoint on the test data"""
-    task, config, args = _checkpoint_and_changes("eval", argv)
-    meta = saved_meta(args.checkpoint)
-    data = task.load_data(config.data, args.data, model=config.model, meta=meta)
+    task, checkpoint, config, args = _checkpoint_and_changes("eval", argv)
+    data = task.load_data(config.data, args.data, model=config.model, meta=checkpoint.meta)
     if sized(config.model, data) != config.model:  # weights without a vocabulary of their own
         raise UserError(
             f"{args.checkpoint}: the model is not one for these data, with {data.sizes}"
         )
-    model = restored_model(task, config, args.checkpoint)
+    model = restored_model(task, config, checkpoint)
     _, params, rest = nnx.split(model, nnx.Param, ...)
     evaluation = Evaluator(task, model)(params, rest, data.test, config.train.eval_batch_size)
     print(evaluation.line("test", task.metric))
@@ -45,16 +46,16 @@ def evaluate(argv: Sequence[str]) -> int:
 
 def sample(argv: Sequence[str]) -> int:
     """draw from a trained model"""
-    task, config, args = _checkpoint_and_changes("sample", argv, _add_sample_options)
+    task, checkpoint, config, args = _checkpoint_and_changes("sample", argv, _add_sample_options)
     assert isinstance(task, SamplingTask)
     if args.seed < 0:
         raise UserError(f"--seed must not be negative, got {args.seed}")
-    meta = saved_meta(args.checkpoint)
+    meta = checkpoint.meta
     if not meta and args.data is not None:
         data = task.load_data(config.data, args.data, model=config.model, meta={})
         sized(config.model, data)
         meta = data.meta
-    model = restored_model(task, config, args.checkpoint)
+    model = restored_model(task, config, checkpoint)
     model.eval()
     print(task.sample(model, meta, args))
     return 0
@@ -64,11 +65,13 @@ def _checkpoint_and_changes(
     command: str,
     argv: Sequence[str],
     add_own_options: Callable[[Task, argparse.ArgumentParser], None] = lambda task, parser: None,
-) -> tuple[Task, RunConfig, argparse.Namespace]:
-    """The run behind `--checkpoint`, with what may still be changed after training."""
-    task, first = first_pass(command, argv, ("--checkpoint",))
+) -> tuple[Task, Checkpoint, RunConfig, argparse.Namespace]:
+    """What is behind `--checkpoint`; the run with what may still be changed after training."""
+    task, first = first_pass(command, argv, ("--checkpoint",), ("--best",))
+    checkpoint = None
     if first.checkpoint:
-        defaults = saved_run(task, pathlib.Path(first.checkpoint))
+        checkpoint = find_checkpoint(pathlib.Path(first.checkpoint), best=first.best)
+        defaults = saved_run(task, checkpoint)
     elif wants_help(argv):
         name = next(iter(task.presets))
         preset = preset_of(task, name)
@@ -79,8 +82,7 @@ def _checkpoint_and_changes(
         raise UserError("--checkpoint DIR is required")
     parser = parser_of(command, task)
     run = parser.add_argument_group("run")
-    text = "--out folder of a training run"
-    run.add_argument("--checkpoint", type=pathlib.Path, metavar="DIR", help=text)
+    add_checkpoint_options(run)
     add_data_option(run)
     add_plugin_option(run)
     add_own_options(task, parser)
@@ -98,7 +100,8 @@ def _checkpoint_and_changes(
         model=valid(lambda: read_options(args, defaults.model, command=command)),
         train=valid(lambda: read_options(args, defaults.train, command=command)),
     )
-    return task, config, args
+    assert checkpoint is not None  # without one, the help has ended the program
+    return task, checkpoint, config, args
 
 
 def _add_sample_options(task: Task, parser: argparse.ArgumentParser) -> None:

@@ -1,16 +1,22 @@
-"""`python -m zoo import` and `export`: PyTorch state dicts."""
+"""`python -m zoo import` and `export`: a model's weights, or the model as a program."""
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
-from zoo.commands.arguments import make_folder, parser_of, preset_of, task_of
-from zoo.conversion import (
-    converted_config,
-    export_checkpoint,
-    import_checkpoint,
-    save_arrays,
+from zoo.artefact import exported, save_artefact, signature
+from zoo.checkpoint import find_checkpoint
+from zoo.commands.arguments import (
+    add_checkpoint_options,
+    make_folder,
+    parser_of,
+    preset_of,
+    task_of,
 )
+from zoo.conversion import converted_config, import_checkpoint, save_arrays
+from zoo.errors import UserError
 from zoo.run import RunConfig
+from zoo.saved import restored_model, saved_run
 
 
 def import_weights(argv: Sequence[str]) -> int:
@@ -37,14 +43,25 @@ def import_weights(argv: Sequence[str]) -> int:
 
 
 def export_weights(argv: Sequence[str]) -> int:
-    """write a checkpoint as a PyTorch state dict"""
+    """write a checkpoint as a PyTorch state dict, or as a program that needs nothing of this"""
     task = task_of("export", argv)
     parser = parser_of("export", task)
-    parser.add_argument("file", type=pathlib.Path, metavar="FILE", help=".npz")
-    text = "--out folder of a training run"
-    parser.add_argument("--checkpoint", type=pathlib.Path, metavar="DIR", required=True, help=text)
+    text = ".npz: a state dict; .stablehlo: for jax.export.deserialize, parameters inside"
+    parser.add_argument("file", type=pathlib.Path, metavar="FILE", help=text)
+    add_checkpoint_options(parser, required=True)
     args = parser.parse_args(argv[1:])
-    arrays = export_checkpoint(task, args.checkpoint)
-    save_arrays(args.file, arrays)
-    print(f"{len(arrays)} arrays of {args.checkpoint} are in {args.file}")
+    if args.file.suffix not in (".npz", ".stablehlo"):
+        raise UserError(f"{args.file}: expected a file ending in .npz or .stablehlo")
+    checkpoint = find_checkpoint(args.checkpoint, best=args.best)
+    model: Any = restored_model(task, saved_run(task, checkpoint), checkpoint)
+    if args.file.suffix == ".npz":
+        arrays = task.export_state_dict(model)
+        save_arrays(args.file, arrays)
+        what = f"{len(arrays)} arrays"
+    else:
+        model.eval()
+        artefact = exported(task, model)
+        save_artefact(args.file, artefact)
+        what = f"the program {signature(artefact)}"
+    print(f"{args.file}: {what} of {checkpoint.path}")
     return 0

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from zoo.data.checksums import verify_checksums
 from zoo.errors import UserError
 from zoo.task import Batch
 from zoo.torch_import.load import load_arrays
@@ -34,6 +35,7 @@ def cifar10(folder: pathlib.Path | None) -> tuple[Batch, Batch]:
         )
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
+    verify_checksums(folder)
     if (folder / JPEG).exists():
         arrays = load_arrays(folder / JPEG)
         read = lambda split: _jpeg(folder / JPEG, arrays, split)
@@ -69,7 +71,10 @@ def _binary(paths: list[pathlib.Path]) -> tuple[np.ndarray, np.ndarray]:
         expected = PER_FILE * (1 + PIXELS)
         if path.stat().st_size != expected:
             raise UserError(f"{path}: {path.stat().st_size} bytes, expected {expected}")
-        rows = np.fromfile(path, np.uint8).reshape(PER_FILE, 1 + PIXELS)
+        try:
+            rows = np.fromfile(path, np.uint8).reshape(PER_FILE, 1 + PIXELS)
+        except OSError as e:
+            raise UserError(f"{path}: cannot be read ({e.strerror})") from e
         labels.append(_checked_labels(path, rows[:, 0]))
         images.append(rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
     return np.concatenate(images), np.concatenate(labels)
@@ -81,19 +86,38 @@ def _jpeg(path: pathlib.Path, arrays: Batch, split: str) -> tuple[np.ndarray, np
         if name not in arrays:
             raise UserError(f"{path}: no array named {name!r}")
     header, content, offsets, labels = (arrays[name] for name in names)
+    for name in names:
+        array = arrays[name]
+        bytes_expected = name in names[:2]
+        if array.ndim != 1 or array.dtype.kind not in "ui" or bytes_expected and array.itemsize > 1:
+            expected = "bytes" if bytes_expected else "integers"
+            raise UserError(
+                f"{path}: {name!r} is {array.dtype} of shape {array.shape}, "
+                f"expected (N,) {expected}"
+            )
+    if len(labels) == 0:
+        raise UserError(f"{path}: {split!r} has no images")
     if len(offsets) != len(labels) + 1 or offsets[-1] != len(content):
         raise UserError(f"{path}: offsets, labels and bytes of {split!r} do not fit together")
+    if offsets[0] != 0 or np.any(np.diff(offsets.astype(np.int64)) < 0):
+        raise UserError(f"{path}: the offsets of {split!r} are not ascending from 0")
     images = np.empty((len(labels), 32, 32, 3), np.uint8)
     for i in range(len(labels)):
         data = header.tobytes() + content[offsets[i] : offsets[i + 1]].tobytes()
         try:
-            images[i] = np.asarray(Image.open(io.BytesIO(data)))
+            image = np.asarray(Image.open(io.BytesIO(data)))
         except (UnidentifiedImageError, OSError, ValueError) as e:
             raise UserError(f"{path}: image {i} of {split!r} is damaged ({e})") from e
+        if image.shape != images.shape[1:]:
+            raise UserError(
+                f"{path}: image {i} of {split!r} is of shape {image.shape}, expected (32, 32, 3)"
+            )
+        images[i] = image
     return images, _checked_labels(path, labels)
 
 
 def _checked_labels(path: pathlib.Path, labels: np.ndarray) -> np.ndarray:
-    if labels.max(initial=0) > 9:
-        raise UserError(f"{path}: label {labels.max()}, expected 0 to 9")
+    for label in (labels.min(), labels.max()):
+        if not 0 <= label <= 9:
+            raise UserError(f"{path}: label {label}, expected 0 to 9")
     return labels

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
+from zoo.data.checksums import verify_checksums
 from zoo.data.python_sources import CHARACTERS, python_sources
 from zoo.data.streams import Streams
 from zoo.data.vocabulary import Characters, Vocabulary, Words
@@ -108,6 +109,7 @@ def _texts(folder: pathlib.Path) -> dict[str, Text]:
     """The text of every split below `folder`."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
+    verify_checksums(folder)
     found = {split: _file(folder, split) for split in SPLITS}
     paths = {split: path for split, path in found.items() if path is not None}
     if not paths:

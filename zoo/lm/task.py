@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from zoo.data.vocabulary import Vocabulary
 from zoo.errors import UserError
 from zoo.lm import parity, upstream
 from zoo.lm.config import LMConfig
+from zoo.lm.memory import Memory
 from zoo.lm.presets import PRESETS
 from zoo.lm.reader import Reader
 from zoo.lm.sampler import Draw, Sampler
@@ -66,7 +67,12 @@ class LMTask:
     ) -> tuple[Array, dict[str, Array]]:
         """Mean NLL, with the correction and the Jacobian penalty that are configured."""
         loss, nll, info = model.training_loss(batch, key)
-        return loss, {"nll": nll.mean(), "residual": info.rel_residual.mean(), "nfe": info.nfe}
+        return loss, {
+            "nll": nll.mean(),
+            "residual": info.rel_residual.mean(),
+            "converged": info.converged.mean(),
+            "nfe": info.nfe,
+        }
 
     def evaluate(self, model: Reader, batch: Mapping[str, Array]) -> dict[str, Array]:
         """NLL per token, and how the solve of each segment went."""
@@ -80,6 +86,31 @@ class LMTask:
             "trace": info.rel_trace if relative else info.abs_trace,
             "nfe": info.nfe,
         }
+
+    def inference(
+        self, model: Reader
+    ) -> tuple[Callable[[Array], tuple[Array, Array]], tuple[Array, ...]]:
+        """A text's log probabilities, with nothing remembered of what came before it.
+
+        Tokens (B, L) int32 -> log probabilities (B, L, n_token) of each next token, and residuals
+        (B,); L is `eval_tgt_len`.
+        """
+        lm = model.lm
+
+        def predict(tokens: Array) -> tuple[Array, Array]:
+            hidden, info, _ = lm(tokens, Memory.empty(lm.config, tokens.shape[0], 0))
+            return lm.vocabulary.log_probs(hidden), info.rel_residual
+
+        return predict, (jnp.zeros((1, lm.config.eval_tgt_len), jnp.int32),)
+
+    def equilibrium(
+        self, model: Reader, batch: Mapping[str, Array]
+    ) -> tuple[Callable[[Array], Array], Array]:
+        """The blocks as they read a batch with nothing remembered, and their fixed point."""
+        tokens = batch["x"]
+        lm = model.lm
+        context = lm.encode(tokens, Memory.empty(lm.config, len(tokens), 0))
+        return lm.equilibrium.f(context), lm.equilibrium(context)[0]
 
     def optimizer(self, train: TrainConfig) -> optax.GradientTransformation:
         """Adam with clipped gradients; linear warm-up, then the published cosine."""

@@ -1,8 +1,9 @@
 """The MDEQ as a task of the trainer: image classification."""
 
 import argparse
+import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,8 +16,10 @@ import jdeq
 from zoo.data.cifar10 import cifar10, crop_and_flip
 from zoo.data.digits import digits
 from zoo.data.samples import Samples
+from zoo.errors import UserError
 from zoo.mdeq import parity
 from zoo.mdeq.config import MDEQConfig
+from zoo.mdeq.full_stage import State
 from zoo.mdeq.model import MDEQ
 from zoo.mdeq.presets import PRESETS
 from zoo.mdeq.torch_names import torch_names
@@ -55,10 +58,12 @@ class MDEQTask:
     ) -> Data:
         """Digits, or CIFAR-10 from `folder`."""
         if source == "digits":
-            return digits()
+            if folder is not None:
+                raise UserError("this preset reads the digits of scikit-learn: it takes no --data")
+            return dataclasses.replace(digits(), sizes=_sizes((8, 8), 1))
         train, test = cifar10(folder)
         augment = crop_and_flip if source == "cifar10-augmented" else None
-        return Data(Samples(train, augment), Samples(test))
+        return Data(Samples(train, augment), Samples(test), sizes=_sizes((32, 32), 3))
 
     def loss(
         self, model: MDEQ, batch: Mapping[str, Array], key: Array
@@ -76,6 +81,7 @@ class MDEQTask:
         return loss + model.full_stage.jac_loss(x, z_star, key), {
             "accuracy": _correct(logits[-1], batch["y"]).mean(),
             "residual": info.rel_residual.mean(),
+            "converged": info.converged.mean(),
             "nfe": info.nfe,
         }
 
@@ -91,6 +97,13 @@ class MDEQTask:
             "trace": info.rel_trace if relative else info.abs_trace,
             "nfe": info.nfe,
         }
+
+    def equilibrium(
+        self, model: MDEQ, batch: Mapping[str, Array]
+    ) -> tuple[Callable[[State], State], State]:
+        """The full stage with the injections of a batch of images, and its fixed point."""
+        x = model.encode(batch["x"])
+        return model.full_stage.f(x), model.full_stage(x)[0]
 
     def optimizer(self, train: TrainConfig) -> optax.GradientTransformation:
         """SGD with momentum 0.9; the weight decay is part of the gradient, as published."""
@@ -113,9 +126,25 @@ class MDEQTask:
         """The inverse."""
         return export_state_dict(model, torch_names(model.config))
 
+    def inference(
+        self, model: MDEQ
+    ) -> tuple[Callable[[Array], tuple[Array, Array]], tuple[Array, ...]]:
+        """Images (B, H, W, C), standardised -> logits (B, n_classes) and residuals (B,)."""
+
+        def classify(x: Array) -> tuple[Array, Array]:
+            logits, info = model(x)
+            return logits, info.rel_residual
+
+        config = model.config
+        return classify, (jnp.zeros((1, *config.image_size, config.in_channels)),)
+
     def parity(self, args: argparse.Namespace) -> list[Row]:
         """Compares with the PyTorch original."""
         return parity.check(args.folder)
+
+
+def _sizes(image_size: tuple[int, int], in_channels: int) -> dict[str, Any]:
+    return {"n_classes": 10, "in_channels": in_channels, "image_size": image_size}
 
 
 def _cross_entropy(logits: Array, labels: Array) -> Array:

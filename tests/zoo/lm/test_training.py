@@ -14,7 +14,7 @@ from flax import nnx
 from tests.zoo.lm.conftest import POST_NORM, TIGHT, TINY, UNROLLED, make
 from tests.zoo.test_cli import run
 from zoo.carry import Carry, fresh_carry
-from zoo.checkpoint import Checkpoints
+from zoo.checkpoint import Checkpoint
 from zoo.data.streams import Streams
 from zoo.evaluation import Evaluator
 from zoo.lm.memory import Memory
@@ -23,6 +23,7 @@ from zoo.lm.reader import Reader
 from zoo.lm.sampler import Draw, Sampler
 from zoo.lm.task import TASK
 from zoo.run import RunConfig
+from zoo.saving import Saver
 from zoo.task import Data, TrainConfig
 from zoo.trainer import Trainer
 
@@ -90,8 +91,8 @@ def test_a_resumed_run_remembers(tmp_path):
     batches = list(through.data.train.train_batches(4, seed=0, start=0, stop=4))
     for batch in batches[:2]:
         through.update(batch)
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(2, through.state, through.config.to_dict())
+    with Saver(tmp_path, keep=1, start=0) as saver:
+        saver.save(2, through.state, through.config.to_dict(), {})
     resumed.restore(tmp_path)
     carried: Any = nnx.filter_state(resumed.state.rest, Carry)
     memory = carried["memory"].get_value()
@@ -255,7 +256,9 @@ def test_mistakes_in_sampling(trained, options, named, capsys):
 
 
 def test_sampling_needs_a_vocabulary(trained, text, monkeypatch, capsys):
-    monkeypatch.setattr(Checkpoints, "restore_meta", lambda self: {})
+    read = Checkpoint.read
+    without = lambda path: dataclasses.replace(read(path), meta={})
+    monkeypatch.setattr(Checkpoint, "read", without)
     command = ("sample", "lm", "--checkpoint", trained, "--length", 2)
     assert run(*command) == 2
     assert "has no vocabulary; give --data DIR" in capsys.readouterr().err

@@ -1,0 +1,182 @@
+"""A trainer's run to the end: when to log, evaluate and save, and how to stop early."""
+
+import dataclasses
+import importlib.util
+import pathlib
+from typing import TYPE_CHECKING, Literal
+
+import jax
+
+from zoo.checkpoint import checkpoint_paths
+from zoo.errors import UserError
+from zoo.evaluation import Evaluation
+from zoo.folder import write_config
+from zoo.interrupt import Interrupted, StopSignal, agreed
+from zoo.journal import Journal
+from zoo.metrics import read_metrics
+from zoo.plots import Solver, plot_runs
+from zoo.profiling import Profiler
+from zoo.saving import Saver
+from zoo.spectrum import SpectralRadius
+from zoo.task import SolvingTask, Task
+
+if TYPE_CHECKING:
+    from zoo.trainer import Trainer
+
+Evaluated = Literal["valid", "test"]
+
+
+class Diverged(UserError):
+    """Loss or gradient were not finite too many times in a row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """What a run writes besides: TensorBoard's files, a profile, the spectral radius."""
+
+    tensorboard: bool = False
+    profile: bool = False
+    spectral_radius: bool = False
+
+    def check(self, task: Task) -> None:
+        """Raises `UserError` if something of it is not to be had."""
+        if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+            raise UserError("--tensorboard needs the package tensorboardX")
+        if self.spectral_radius and not isinstance(task, SolvingTask):
+            raise UserError(f"--spectral_radius: model {task.name!r} does not tell its equilibrium")
+
+
+class Fit:
+    """The run of one trainer into one output folder."""
+
+    def __init__(self, trainer: "Trainer", out: pathlib.Path, watch: Watch):
+        train, task = trainer.config.train, trainer.task
+        watch.check(task)
+        self._trainer, self._out = trainer, out
+        self._watched: Evaluated = "test" if trainer.data.valid is None else "valid"
+        self._radius = None
+        if watch.spectral_radius and isinstance(task, SolvingTask):
+            self._radius = SpectralRadius(task, trainer.config)
+        self._first = jax.process_index() == 0
+        self._signal = StopSignal()
+        self._profiler = Profiler(out / "profile" if watch.profile and self._first else None)
+        self._saver = Saver(out, keep=train.keep, start=trainer.step)  # may refuse the folder
+        if self._first:
+            write_config(out, trainer.config.to_dict())
+        self._journal = Journal(
+            out,
+            task.metric,
+            start=trainer.step,
+            steps=train.steps,
+            tensorboard=watch.tensorboard,
+        )
+
+    def run(self, stop_after: int | None) -> Evaluation:
+        """See `Trainer.fit`."""
+        trainer, train = self._trainer, self._trainer.config.train
+        stop = min(train.steps, stop_after or train.steps)
+        batches = trainer.data.train.train_batches(
+            train.batch_size, seed=trainer.config.seed, start=trainer.step, stop=stop
+        )
+        evaluation = None
+        with self._signal, self._saver, self._journal, self._profiler:
+            for batch in batches:
+                with self._profiler.step() as made:
+                    metrics = trainer.update(batch)
+                    made.append(metrics)
+                evaluation = self._after_step(metrics, stop)
+            if evaluation is None or self._watched != "test":
+                evaluation = self._evaluation("test")
+            if evaluation is None:
+                raise Interrupted(self._how_to_go_on())
+            if (line := self._profiler.line()) is not None:
+                self._journal.say(line)
+        if self._first:
+            deq = trainer.config.deq
+            solver = Solver(evaluation.trace, deq.f_stop_mode, deq.f_tol)
+            rows = {self._out.name: read_metrics(self._out)}
+            plot_runs(self._out / "training.png", rows, trainer.task.metric, solver)
+        return evaluation
+
+    def _after_step(self, metrics: dict[str, jax.Array], stop: int) -> Evaluation | None:
+        """What is due now; returns the evaluation if one was made."""
+        step, train = self._trainer.step, self._trainer.config.train
+        due = lambda every: step % every == 0 or step == stop
+        self._journal.made(step)
+        if due(train.log_every):
+            self._log(metrics)
+        stopping = False
+        if due(train.log_every) or jax.process_count() == 1:  # several wait for each other then
+            stopping = agreed(self._signal.received is not None)
+        evaluation = score = None
+        if due(train.eval_every) and not stopping:
+            evaluation = self._evaluation(self._watched)
+            if evaluation is None:
+                stopping = True
+            else:
+                score = self._trainer.task.metric.score(evaluation.metric)
+        if due(train.save_every) or self._saver.best(score) or stopping:
+            self._save(score, whatever=stopping or step == stop)
+        self._saver.check()
+        if stopping:
+            raise Interrupted(self._how_to_go_on())
+        return evaluation
+
+    def _log(self, metrics: dict[str, jax.Array]) -> None:
+        step, limit = self._trainer.step, self._trainer.config.train.max_skips
+        outputs, skips = jax.device_get((metrics, self._trainer.state.skips))
+        self._journal.train(step, outputs | {"skipped": skips.total})
+        if skips.in_a_row >= limit:
+            self._saver.wait()
+            good = [p for p in checkpoint_paths(self._out) if int(p.name) <= step - skips.in_a_row]
+            raise Diverged(
+                f"the loss or its gradient is not finite, {skips.in_a_row} steps in a row up to "
+                f"step {step}: try a smaller --lr, or a --norm_type; "
+                + (f"the last good checkpoint is {good[-1]}" if good else "no checkpoint is older")
+            )
+
+    def _evaluation(self, split: Evaluated) -> Evaluation | None:
+        """Of the parameters as they are now; None if a signal cut it short."""
+        trainer = self._trainer
+        data = trainer.split(split)
+        self._pause()
+        with self._journal.pause():
+            try:
+                evaluation = trainer.evaluate_on(self._signal.stoppable(data))
+            except Interrupted:
+                return None
+            more = {}
+            if self._radius is not None:
+                batch, _ = next(iter(data.eval_batches(trainer.config.train.eval_batch_size)))
+                state = trainer.state
+                more["spectral_radius"] = self._radius(state.params, state.rest, batch)
+        self._journal.evaluated(trainer.step, split, evaluation, **more)
+        return evaluation
+
+    def _save(self, score: float | None, *, whatever: bool) -> None:
+        """Saves, unless steps are being left out: then the state before them is there already."""
+        trainer = self._trainer
+        if not whatever and int(trainer.state.skips.in_a_row):
+            return
+        self._pause()
+        with self._journal.pause():
+            self._saver.save(
+                trainer.step,
+                trainer.state,
+                trainer.config.to_dict(),
+                trainer.data.meta,
+                score=score,
+            )
+
+    def _pause(self) -> None:
+        """Waits for the steps made so far: their time is theirs, not that of what comes now."""
+        jax.block_until_ready(self._trainer.state)
+        self._profiler.forget()
+
+    def _how_to_go_on(self) -> str:
+        trainer = self._trainer
+        return (
+            f"stopped after step {trainer.step} of {trainer.config.train.steps}, which is saved; "
+            f"`python -m zoo train {trainer.task.name} --out {self._out} --resume` goes on "
+            "(with --data and --plugin if the run had them)"
+        )
