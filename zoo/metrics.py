@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from zoo.distributed import is_first
+
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
@@ -39,11 +41,13 @@ class MetricsLog:
     """Appends to `metrics.jsonl`; keeps what is there up to step `resume_at`.
 
     Lines of later steps come from a run that went on after its last checkpoint; they are
-    dropped, since these steps are made again.
+    dropped, since these steps are made again. Of several processes only the first one writes.
     """
 
     def __init__(self, out: pathlib.Path, *, resume_at: int = 0):
         self.path = out / "metrics.jsonl"
+        if not is_first():
+            return
         kept = [row for row in read_metrics(out) if row["step"] <= resume_at]
         temporary = self.path.with_suffix(".tmp")
         out.mkdir(parents=True, exist_ok=True)
@@ -52,6 +56,8 @@ class MetricsLog:
 
     def write(self, step: int, split: str, values: dict[str, Any]) -> None:
         """Appends one line; `values` are converted to float."""
+        if not is_first():
+            return
         row = {"step": step, "split": split} | {k: float(v) for k, v in values.items()}
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")

@@ -3,21 +3,26 @@
 import pathlib
 import sys
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from flax import nnx
 from tqdm import tqdm
 
-from zoo.carry import fresh_carry
 from zoo.checkpoint import Checkpoints, open_checkpoints
+from zoo.distributed import is_first
 from zoo.errors import UserError
 from zoo.evaluation import Evaluation, Evaluator
+from zoo.layout import Layout
+from zoo.mesh import Devices
 from zoo.metrics import MetricsLog, read_metrics
+from zoo.optimizer import make_optimizer
 from zoo.plots import plot_run
+from zoo.precision import check_tolerances
 from zoo.run import RunConfig
-from zoo.step import TrainState, training_step
+from zoo.state import TrainState, initial_state
+from zoo.step import training_step
 from zoo.task import Batch, Data, Task
 
 
@@ -30,39 +35,65 @@ class Trainer:
 
     The inner step is a single `jax.jit` over split state: everything static is in the graphdef,
     the arrays are donated. Batches and keys depend on the seed and the step alone, so a run
-    that continues from a checkpoint makes the very same steps as one that never stopped.
+    that continues from a checkpoint makes the very same steps as one that never stopped. On a
+    mesh these are arrays over all devices, which `zoo.layout` places; the step is the same.
+
+    Args:
+        task: the model.
+        config: everything that defines the run.
+        data: what to train and to evaluate on.
+        devices: which devices to use, and how; one by default.
+
+    Raises:
+        UserError: data, precision, batches or devices do not go together.
     """
 
-    def __init__(self, task: Task, config: RunConfig, data: Data):
+    def __init__(self, task: Task, config: RunConfig, data: Data, devices: Devices | None = None):
         self.task, self.config, self.data = task, config, data
-        data.train.check_batch_size(config.train.batch_size)  # before anything takes time
-        optimizer = task.optimizer(config.train)
+        train = config.train
+        data.train.check_batch_size(train.rows)  # before anything takes time
+        check_tolerances(train, config.deq)
+        self.layout = Layout(task, devices)
+        self.layout.check_batch_size(train.batch_size)
+        optimizer = make_optimizer(task, train)
 
-        @nnx.jit
-        def create(key: jax.Array) -> nnx.Module:
-            return task.build(config.model, config.deq, rngs=nnx.Rngs(key))
+        def build(key: jax.Array) -> nnx.Module:
+            model = task.build(config.model, config.deq, rngs=nnx.Rngs(key))
+            model.train()
+            return model
 
-        model = create(jax.random.key(config.seed))
-        model.train()
-        graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-        rest = fresh_carry(rest, config.train.batch_size)
-        self.state = TrainState(params, rest, jax.jit(optimizer.init)(params))
+        def create(bits: jax.Array) -> tuple[TrainState, jax.Array]:
+            key = jax.random.wrap_key_data(bits)
+            _, params, rest = nnx.split(build(key), nnx.Param, ...)
+            return initial_state(params, rest, optimizer, train), jax.random.fold_in(key, 1)
+
+        # bits, as the other processes have them too: an array would belong to this one
+        bits = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
+        model = nnx.eval_shape(lambda: build(jax.random.key(0)))
+        placed = self.layout.state(jax.eval_shape(create, bits)[0], optimizer)
+        everywhere = self.layout.replicated
+        self.state, self._key = jax.jit(create, out_shardings=(placed, everywhere))(bits)
         self.step = 0
-        self._evaluator = Evaluator(task, model)
-        self._key = jax.random.fold_in(jax.random.key(config.seed), 1)
+        self._evaluator = Evaluator(task, model, self.layout)
 
-        step = training_step(task, optimizer, graphdef)
-        self._update = jax.jit(step, donate_argnums=0)
+        step = training_step(task, train, optimizer, nnx.graphdef(model), self.layout)
+        self._update = jax.jit(step, donate_argnums=0, out_shardings=(placed, everywhere))
 
     def update(self, batch: Batch) -> dict[str, jax.Array]:
-        """Makes the next step and returns its metrics."""
-        self.state, metrics = self._update(self.state, np.int32(self.step), self._key, batch)
+        """Makes the next step with this process's rows of a batch, and returns its metrics."""
+        self.state, metrics = self._update(*self._arguments(batch))
         self.step += 1
+        if self.layout.waits:
+            jax.block_until_ready(metrics)
         return metrics
 
     def compiled_step(self, batch: Batch) -> jax.stages.Compiled:
         """The program of one step, for those who want to know what it needs."""
-        return self._update.lower(self.state, np.int32(self.step), self._key, batch).compile()
+        return self._update.lower(*self._arguments(batch)).compile()
+
+    def _arguments(self, batch: Batch) -> tuple[TrainState, np.int32, jax.Array, Any]:
+        whole = self.layout.batch(batch, self.config.train.rows)
+        return self.state, np.int32(self.step), self._key, whole
 
     def restore(self, out: pathlib.Path) -> None:
         """Continues from the newest checkpoint below `out`; raises `UserError` without one."""
@@ -89,10 +120,15 @@ class Trainer:
         stop = min(train.steps, stop_after or train.steps)
         log = MetricsLog(out, resume_at=self.step)
         batches = self.data.train.train_batches(
-            train.batch_size, seed=self.config.seed, start=self.step, stop=stop
+            train.rows,
+            seed=self.config.seed,
+            start=self.step,
+            stop=stop,
+            rows=self.layout.my_rows(train.rows),
         )
         watched = "test" if self.data.valid is None else "valid"
-        bar = tqdm(total=train.steps, initial=self.step, disable=None, file=sys.stderr)
+        hidden = None if is_first() else True
+        bar = tqdm(total=train.steps, initial=self.step, disable=hidden, file=sys.stderr)
         evaluation = None
         with Checkpoints(out) as checkpoints, bar:
             for batch in batches:
@@ -108,16 +144,21 @@ class Trainer:
             if evaluation is None or watched != "test":
                 evaluation = self._evaluated("test", log, bar)
         tolerance = (self.config.deq.f_stop_mode, self.config.deq.f_tol)
-        plot_run(
-            out / "training.png", read_metrics(out), self.task.metric, evaluation.trace, tolerance
-        )
+        if is_first():
+            plot_run(
+                out / "training.png",
+                read_metrics(out),
+                self.task.metric,
+                evaluation.trace,
+                tolerance,
+            )
         return evaluation
 
     def evaluate(self, split: Literal["valid", "test"] = "test") -> Evaluation:
         """The test split, or the validation split if there is one, with the current parameters."""
         data = getattr(self.data, split)
         size = self.config.train.eval_batch_size
-        return self._evaluator(self.state.params, self.state.rest, data, size)
+        return self._evaluator(self.state.averaged, self.state.rest, data, size)
 
     def _log(self, log: MetricsLog, bar: tqdm, outputs: Mapping[str, np.ndarray]) -> None:
         metric = self.task.metric
@@ -141,5 +182,6 @@ class Trainer:
     def _evaluated(self, split: Literal["valid", "test"], log: MetricsLog, bar: tqdm) -> Evaluation:
         evaluation = self.evaluate(split)
         log.write(self.step, split, evaluation.values())
-        bar.write(f"step {self.step}: {evaluation.line(split, self.task.metric)}")
+        if is_first():
+            bar.write(f"step {self.step}: {evaluation.line(split, self.task.metric)}")
         return evaluation

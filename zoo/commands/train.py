@@ -14,7 +14,9 @@ from zoo.commands.arguments import (
     preset_of,
     valid,
 )
+from zoo.distributed import add_process_options, is_first, join_processes
 from zoo.errors import UserError
+from zoo.mesh import Devices
 from zoo.options import add_options, read_options
 from zoo.plugins import add_plugin_option
 from zoo.run import RunConfig
@@ -27,6 +29,7 @@ DEFAULT_OUT = "runs"
 
 def train(argv: Sequence[str]) -> int:
     """train a model"""
+    join_processes(argv)
     task, first = first_pass("train", argv, ("--preset", "--out"), ("--resume",))
     out = pathlib.Path(first.out or f"{DEFAULT_OUT}/{task.name}")
     if first.resume:
@@ -51,6 +54,8 @@ def train(argv: Sequence[str]) -> int:
     run.add_argument("--resume", action="store_true", help="continue the run in --out")
     run.add_argument("--stop_after", type=int, metavar="STEP", help="stop there; --resume goes on")
     add_plugin_option(run)
+    add_process_options(parser.add_argument_group("several processes"))
+    add_options(parser, "devices", Devices())
     add_options(parser, "training", defaults.train)
     add_options(parser, "model", defaults.model)
     jdeq.add_deq_args(parser, defaults.deq)
@@ -62,11 +67,13 @@ def train(argv: Sequence[str]) -> int:
     data = task.load_data(config.data, args.data, model=config.model, meta=meta)
     config = dataclasses.replace(config, model=sized(config.model, data))
     make_folder(out)
-    trainer = Trainer(task, config, data)
+    devices = valid(lambda: read_options(args, Devices()))
+    trainer = Trainer(task, config, data, devices)
     if args.resume:
         trainer.restore(out)
     evaluation = trainer.fit(out, stop_after=args.stop_after)
-    print(evaluation.line("test", task.metric))
+    if is_first():
+        print(evaluation.line("test", task.metric))
     return 0
 
 
