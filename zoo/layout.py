@@ -39,7 +39,7 @@ class Layout:
         if self.mesh.shape[MODEL] > 1 and not self._axes:
             raise UserError(f"--mesh: no layer of model {task.name!r} can be split over {MODEL!r}")
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
-        self._rows = NamedSharding(self.mesh, PartitionSpec(RULES["batch"]))
+        self.rows = NamedSharding(self.mesh, PartitionSpec(RULES["batch"]))
 
     @property
     def parts(self) -> int:
@@ -75,7 +75,7 @@ class Layout:
         """A sharding for each other variable: what is carried is split like the batch."""
         carried, others = nnx.split_state(rest, Carry, ...)
         return nnx.merge_state(
-            jax.tree.map(lambda _: self._rows, carried),
+            jax.tree.map(lambda _: self.rows, carried),
             jax.tree.map(lambda _: self.replicated, others),
         )
 
@@ -94,7 +94,7 @@ class Layout:
 
     def my_rows(self, batch_size: int) -> slice:
         """The rows of a batch that the devices of this process need."""
-        indices = self._rows.addressable_devices_indices_map((batch_size,)).values()
+        indices = self.rows.addressable_devices_indices_map((batch_size,)).values()
         bounds = [index[0].indices(batch_size) for index in indices if index is not None]
         return slice(min(b[0] for b in bounds), max(b[1] for b in bounds))
 
@@ -109,7 +109,7 @@ class Layout:
             if not array.ndim:
                 return jax.make_array_from_process_local_data(self.replicated, array, ())
             shape = (batch_size, *array.shape[1:])
-            return jax.make_array_from_process_local_data(self._rows, array, shape)
+            return jax.make_array_from_process_local_data(self.rows, array, shape)
 
         return {name: whole(array) for name, array in mine.items()}
 
@@ -128,10 +128,13 @@ class Layout:
     def _of_parameter(self, path: tuple, shape: tuple[int, ...], whole: bool) -> NamedSharding:
         names = mesh_axes(self._axes, ".".join(map(str, path)), len(shape))
         spec: list[str | None] = [
-            name if name and n % self.mesh.shape[name] == 0 else None
-            for name, n in zip(names, shape, strict=True)
+            name if self._divides(name, n) else None for name, n in zip(names, shape, strict=True)
         ]
-        free = [i for i, n in enumerate(shape) if spec[i] is None and n % self.parts == 0]
+        free = [i for i, n in enumerate(shape) if spec[i] is None and self._divides(DATA, n)]
         if self.fsdp and not whole and free and np.prod(shape) >= BIG:
             spec[max(free, key=lambda i: shape[i])] = DATA
         return NamedSharding(self.mesh, PartitionSpec(*spec))
+
+    def _divides(self, name: str | None, n: int) -> bool:
+        """Whether an axis of length n can be split, which takes more than one device."""
+        return name is not None and self.mesh.shape[name] > 1 and n % self.mesh.shape[name] == 0

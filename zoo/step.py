@@ -46,12 +46,13 @@ def training_step(
         return Gradient(grads, cast_like(new, rest), {"loss": loss} | metrics)
 
     def update(state: TrainState, step: jax.Array, key: jax.Array, batch: Mapping[str, jax.Array]):
-        params = jax.lax.with_sharding_constraint(
-            cast(state.params, train), layout.params(state.params, whole=True)
-        )
+        whole, split = (layout.params(state.params, whole=w) for w in (True, False))
+        params = jax.lax.with_sharding_constraint(cast(state.params, train), whole)
         mean = accumulated(gradient, train.accumulate)
         grads, rest, metrics = mean(params, state.rest, jax.random.fold_in(key, step), batch)
-        grads = jax.lax.with_sharding_constraint(grads, layout.params(state.params))
+        # whole first: else the compiler would split the backward pass, and the solve, like them
+        grads = jax.lax.with_sharding_constraint(grads, whole)
+        grads = jax.lax.with_sharding_constraint(grads, split)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema

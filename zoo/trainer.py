@@ -3,11 +3,10 @@
 import pathlib
 import sys
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
-from flax import nnx
 from tqdm import tqdm
 
 from zoo.checkpoint import Checkpoints, open_checkpoints
@@ -17,12 +16,10 @@ from zoo.evaluation import Evaluation, Evaluator
 from zoo.layout import Layout
 from zoo.mesh import Devices
 from zoo.metrics import MetricsLog, read_metrics
-from zoo.optimizer import make_optimizer
 from zoo.plots import plot_run
 from zoo.precision import check_tolerances
+from zoo.program import Program
 from zoo.run import RunConfig
-from zoo.state import TrainState, initial_state
-from zoo.step import training_step
 from zoo.task import Batch, Data, Task
 
 
@@ -55,33 +52,16 @@ class Trainer:
         check_tolerances(train, config.deq)
         self.layout = Layout(task, devices)
         self.layout.check_batch_size(train.batch_size)
-        optimizer = make_optimizer(task, train)
-
-        def build(key: jax.Array) -> nnx.Module:
-            model = task.build(config.model, config.deq, rngs=nnx.Rngs(key))
-            model.train()
-            return model
-
-        def create(bits: jax.Array) -> tuple[TrainState, jax.Array]:
-            key = jax.random.wrap_key_data(bits)
-            _, params, rest = nnx.split(build(key), nnx.Param, ...)
-            return initial_state(params, rest, optimizer, train), jax.random.fold_in(key, 1)
-
-        # bits, as the other processes have them too: an array would belong to this one
-        bits = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
-        model = nnx.eval_shape(lambda: build(jax.random.key(0)))
-        placed = self.layout.state(jax.eval_shape(create, bits)[0], optimizer)
-        everywhere = self.layout.replicated
-        self.state, self._key = jax.jit(create, out_shardings=(placed, everywhere))(bits)
+        self._program = Program(task, config, self.layout)
+        self.state, self._key = self._program.create()
         self.step = 0
-        self._evaluator = Evaluator(task, model, self.layout)
-
-        step = training_step(task, train, optimizer, nnx.graphdef(model), self.layout)
-        self._update = jax.jit(step, donate_argnums=0, out_shardings=(placed, everywhere))
+        self._evaluator = Evaluator(task, self._program.model, self.layout)
 
     def update(self, batch: Batch) -> dict[str, jax.Array]:
         """Makes the next step with this process's rows of a batch, and returns its metrics."""
-        self.state, metrics = self._update(*self._arguments(batch))
+        whole = self.layout.batch(batch, self.config.train.rows)
+        step = np.int32(self.step)
+        self.state, metrics = self._program.update(self.state, step, self._key, whole)
         self.step += 1
         if self.layout.waits:
             jax.block_until_ready(metrics)
@@ -89,11 +69,7 @@ class Trainer:
 
     def compiled_step(self, batch: Batch) -> jax.stages.Compiled:
         """The program of one step, for those who want to know what it needs."""
-        return self._update.lower(*self._arguments(batch)).compile()
-
-    def _arguments(self, batch: Batch) -> tuple[TrainState, np.int32, jax.Array, Any]:
-        whole = self.layout.batch(batch, self.config.train.rows)
-        return self.state, np.int32(self.step), self._key, whole
+        return self._program.compiled_step(batch)
 
     def restore(self, out: pathlib.Path) -> None:
         """Continues from the newest checkpoint below `out`; raises `UserError` without one."""
