@@ -178,6 +178,7 @@ def test_an_evaluation_is_filled_up_to_equal_parts(toy_config, toy_data):
         ("--compute_dtype float8", "compute_dtype must be one of float32, bfloat16"),
         ("--compute_dtype bfloat16 --f_tol 1e-3", "--f_stop_mode rel and a --f_tol not below"),
         ("--distributed --process_id 0", "give --distributed alone, or --coordinator"),
+        ("--distributed", "no connection with the other processes"),
         ("--num_processes 2", "give --distributed alone, or --coordinator"),
         (
             "--coordinator localhost:1 --num_processes 2 --process_id 2",
