@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import pathlib
 import statistics
 import time
 from typing import Any

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from zoo.precision import wide
+
 
 class BatchNorm(nnx.Module):
     """Normalises the last axis; running variance is *unbiased*, as in PyTorch.
@@ -39,7 +41,11 @@ class BatchNorm(nnx.Module):
         self.use_running_average = False
 
     def __call__(self, x: Array) -> Array:
-        """x (..., C) -> same shape; in training mode the running statistics are updated."""
+        """x (..., C) -> same shape; in training mode the running statistics are updated.
+
+        Computed in float32 at least, returned in the dtype of x.
+        """
+        dtype, x = x.dtype, wide(x)
         if self.use_running_average:
             mean, var = self.mean[...], self.var[...]
         else:
@@ -47,8 +53,8 @@ class BatchNorm(nnx.Module):
         last = lambda a: a.reshape((1,) * (x.ndim - 1) + (-1,))
         y = (x - last(mean)) * last(jax.lax.rsqrt(var + self.epsilon))
         if self.scale is not None and self.bias is not None:
-            y = y * last(self.scale[...]) + last(self.bias[...])
-        return y
+            y = y * last(wide(self.scale[...])) + last(wide(self.bias[...]))
+        return y.astype(dtype)
 
     def _batch_statistics(self, x: Array) -> tuple[Array, Array]:
         axes = tuple(range(x.ndim - 1))

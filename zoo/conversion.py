@@ -9,13 +9,13 @@ import numpy as np
 from flax import nnx
 
 import jdeq
-from zoo.carry import fresh_carry
 from zoo.checkpoint import checkpoint_paths
 from zoo.errors import UserError
+from zoo.optimizer import make_optimizer
 from zoo.reference import read_config
 from zoo.run import RunConfig
 from zoo.saving import Saver
-from zoo.step import TrainState
+from zoo.state import initial_state
 from zoo.task import Preset, Task
 from zoo.torch_import import load_arrays
 
@@ -61,12 +61,12 @@ def import_checkpoint(
     except UserError as e:
         raise UserError(f"{file}: {e}") from e
     _, params, rest = nnx.split(model, nnx.Param, ...)
-    rest = fresh_carry(rest, config.train.batch_size)
-    opt_state = jax.jit(task.optimizer(config.train).init)(params)
     if checkpoint_paths(out):
         raise UserError(f"{out}: there is a checkpoint already")
+    optimizer = make_optimizer(task, config.train)
+    state = jax.jit(lambda p, r: initial_state(p, r, optimizer, config.train))(params, rest)
     with Saver(out, keep=1, start=0) as saver:
-        saver.save(0, TrainState(params, rest, opt_state), config.to_dict(), {})
+        saver.save(0, state, config.to_dict(), {})
     return arrays
 
 

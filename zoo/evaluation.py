@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from zoo.carry import Carry, fresh_carry
+from zoo.layout import Layout
 from zoo.metrics import Metric
 from zoo.task import Split, Task
 
@@ -41,24 +42,39 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates parameters of one model; compiles on first use, then never again."""
+    """Evaluates parameters of one model; compiles on first use, then never again.
 
-    def __init__(self, task: Task, model: nnx.Module):
+    Args:
+        task: the model's task.
+        model: the model; only its structure is used.
+        layout: where arrays live; on one device by default.
+    """
+
+    def __init__(self, task: Task, model: nnx.Module, layout: Layout | None = None):
         self._task = task
+        self._layout = layout = layout or Layout(task)
         model = nnx.clone(model)
         model.eval()
-        graphdef = nnx.graphdef(model)
-        self._carry = nnx.state(model, Carry)  # its shapes may be others than in training
+        graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+        carry = nnx.filter_state(rest, Carry)  # its shapes may be others than in training
+        carry = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), carry)
+        self._placed = (layout.params(params), layout.rest(rest))
+        self._fresh = jax.jit(
+            lambda rows: fresh_carry(carry, rows),
+            static_argnums=0,
+            out_shardings=layout.rest(carry),
+        )
 
         def evaluate(
             params: nnx.State, rest: nnx.State, batch: Mapping[str, jax.Array]
         ) -> tuple[dict[str, Any], nnx.State]:
             # a copy, because variables of an outer trace cannot be written to
-            model = nnx.merge(graphdef, params, rest, copy=True)
+            whole = jax.lax.with_sharding_constraint(params, layout.params(params, whole=True))
+            model = nnx.merge(graphdef, whole, rest, copy=True)
             outputs = task.evaluate(model, batch)
             return outputs, nnx.state(model, nnx.Not(nnx.Param))
 
-        self._evaluate = jax.jit(evaluate)
+        self._evaluate = jax.jit(evaluate, out_shardings=(layout.replicated, self._placed[1]))
 
     def __call__(
         self, params: nnx.State, rest: nnx.State, split: Split, batch_size: int
@@ -68,11 +84,15 @@ class Evaluator:
         What the model carries goes from batch to batch, starting with nothing; `rest` stays as
         it is.
         """
+        params, rest = jax.device_put((params, rest), self._placed)
         outputs, weights = [], []
         for batch, weight in split.eval_batches(batch_size):
+            batch, weight = self._layout.filled(batch, weight)
+            rows = len(weight)
             if not weights:
-                rest = nnx.merge_state(rest, fresh_carry(self._carry, len(weight)))
-            out, rest = self._evaluate(params, rest, batch)
+                rest = nnx.merge_state(rest, self._fresh(rows))
+            mine = {k: a[self._layout.my_rows(rows)] if a.ndim else a for k, a in batch.items()}
+            out, rest = self._evaluate(params, rest, self._layout.batch(mine, rows))
             outputs.append(jax.device_get(out))
             weights.append(weight.astype(np.float64))
         counted = sum(weight.sum() for weight in weights)

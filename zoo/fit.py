@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import jax
 
 from zoo.checkpoint import checkpoint_paths
+from zoo.distributed import is_first
 from zoo.errors import UserError
 from zoo.evaluation import Evaluation
 from zoo.folder import write_config
@@ -57,7 +58,7 @@ class Fit:
         self._radius = None
         if watch.spectral_radius and isinstance(task, SolvingTask):
             self._radius = SpectralRadius(task, trainer.config)
-        self._first = jax.process_index() == 0
+        self._first = is_first()
         self._signal = StopSignal()
         self._profiler = Profiler(out / "profile" if watch.profile and self._first else None)
         self._saver = Saver(out, keep=train.keep, start=trainer.step)  # may refuse the folder
@@ -76,7 +77,11 @@ class Fit:
         trainer, train = self._trainer, self._trainer.config.train
         stop = min(train.steps, stop_after or train.steps)
         batches = trainer.data.train.train_batches(
-            train.batch_size, seed=trainer.config.seed, start=trainer.step, stop=stop
+            train.rows,
+            seed=trainer.config.seed,
+            start=trainer.step,
+            stop=stop,
+            rows=trainer.layout.my_rows(train.rows),
         )
         evaluation = None
         with self._signal, self._saver, self._journal, self._profiler:
@@ -149,7 +154,7 @@ class Fit:
             if self._radius is not None:
                 batch, _ = next(iter(data.eval_batches(trainer.config.train.eval_batch_size)))
                 state = trainer.state
-                more["spectral_radius"] = self._radius(state.params, state.rest, batch)
+                more["spectral_radius"] = self._radius(state.averaged, state.rest, batch)
         self._journal.evaluated(trainer.step, split, evaluation, **more)
         return evaluation
 

@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
+from zoo.distributed import is_first
 from zoo.evaluation import Evaluation
 from zoo.metrics import Metric, MetricsLog
 from zoo.tensorboard import TensorBoardLog
@@ -37,7 +37,7 @@ class Journal:
     def __init__(
         self, out: pathlib.Path, metric: Metric, *, start: int, steps: int, tensorboard: bool
     ):
-        first = jax.process_index() == 0
+        first = is_first()
         self._metric = metric
         self._logs = []
         if first:

@@ -6,11 +6,11 @@ from typing import TypeVar
 import jax
 from flax import nnx
 
-from zoo.carry import fresh_carry
 from zoo.checkpoint import Checkpoint
 from zoo.errors import UserError
+from zoo.optimizer import make_optimizer
 from zoo.run import RunConfig
-from zoo.step import TrainState
+from zoo.state import initial_state
 from zoo.task import Data, Task
 
 T = TypeVar("T")
@@ -27,16 +27,16 @@ def saved_run(task: Task, checkpoint: Checkpoint) -> RunConfig:
 
 
 def restored_model(task: Task, config: RunConfig, checkpoint: Checkpoint) -> nnx.Module:
-    """A model with the state of a checkpoint.
+    """A model with the state of a checkpoint, its parameters averaged if they were.
 
     `config` is the saved one, apart from what the parameters do not depend on.
     """
     model = nnx.eval_shape(lambda: task.build(config.model, config.deq, rngs=nnx.Rngs(0)))
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    rest = jax.eval_shape(lambda rest: fresh_carry(rest, config.train.batch_size), rest)
-    opt_state = jax.eval_shape(task.optimizer(config.train).init, params)
-    state = checkpoint.restore(TrainState(params, rest, opt_state))
-    return nnx.merge(graphdef, state.params, state.rest)
+    optimizer = make_optimizer(task, config.train)
+    like = jax.eval_shape(lambda p, r: initial_state(p, r, optimizer, config.train), params, rest)
+    state = checkpoint.restore(like)
+    return nnx.merge(graphdef, state.averaged, state.rest)
 
 
 def sized(model: T, data: Data) -> T:

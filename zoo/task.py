@@ -16,6 +16,9 @@ from zoo.metrics import Metric
 from zoo.options import option
 from zoo.parity import Row
 
+SCHEDULES = ("own", "constant", "cosine", "linear")
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
 Batch = Mapping[str, np.ndarray]
 
 
@@ -32,6 +35,12 @@ class TrainConfig:
     eval_batch_size: int = option(500, "the same of an evaluation batch", also=("eval",))
     lr: float = option(0.1, "initial learning rate")
     weight_decay: float = option(1e-4, "weight decay")
+    schedule: str = option("own", "of the rate: own (the model's), constant, cosine or linear")
+    warmup: int = option(0, "steps of linear warm-up before a schedule that is not the model's own")
+    clip: float = option(0.0, "norm of the whole gradient at most; 0: any")
+    accumulate: int = option(1, "batches per optimiser step, one after the other: less memory")
+    compute_dtype: str = option("float32", "or bfloat16; parameters and sums stay in float32")
+    ema: float = option(0.0, "share of the old in a moving average of parameters; 0: none")
     log_every: int = option(10, "steps between two lines of metrics.jsonl")
     eval_every: int = option(500, "steps between two evaluations (validation set; else test set)")
     save_every: int = option(500, "steps between two checkpoints")
@@ -39,13 +48,32 @@ class TrainConfig:
     max_skips: int = option(10, "steps in a row without a finite loss or gradient: then stop")
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "eval_batch_size") + CADENCE:
+        for name in ("steps", "batch_size", "eval_batch_size", "accumulate") + CADENCE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.lr > 0:
             raise ValueError(f"lr must be positive, got {self.lr}")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+        if not self.clip >= 0:
+            raise ValueError(f"clip must not be negative, got {self.clip}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be in [0, 1), got {self.ema}")
+        for name, known in (("schedule", SCHEDULES), ("compute_dtype", COMPUTE_DTYPES)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
+                )
+        if self.warmup < 0 or (self.warmup and self.schedule == "own"):
+            raise ValueError(
+                f"warmup must not be negative, and needs a schedule {', '.join(SCHEDULES[1:])}, "
+                f"got {self.warmup} with {self.schedule}"
+            )
+
+    @property
+    def rows(self) -> int:
+        """Samples, or streams, of an optimiser step."""
+        return self.batch_size * self.accumulate
 
 
 # what a resumed run may change
@@ -71,9 +99,12 @@ class Split(Protocol):
         ...
 
     def train_batches(
-        self, batch_size: int, *, seed: int, start: int, stop: int
+        self, batch_size: int, *, seed: int, start: int, stop: int, rows: slice = slice(None)
     ) -> Iterator[Batch]:
-        """The batches of steps `start` to `stop - 1`, each given by the seed and its step alone."""
+        """The batches of steps `start` to `stop - 1`, each given by the seed and its step alone.
+
+        With `rows`, only these rows of them are read: another process reads the others.
+        """
         ...
 
     def eval_batches(self, batch_size: int) -> Iterator[tuple[Batch, np.ndarray]]:
@@ -195,6 +226,13 @@ class SolvingTask(Task, Protocol):
     ) -> tuple[Callable[[Any], Any], Any]:
         """The function `f` of a batch, and the state `z = f(z)` that was found for it."""
         ...
+
+
+@runtime_checkable
+class PartitionedTask(Task, Protocol):
+    """A model whose layers can be split over devices; see `zoo.axes`."""
+
+    axes: Mapping[str, tuple[str, ...]]
 
 
 @runtime_checkable

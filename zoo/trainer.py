@@ -5,14 +5,15 @@ from typing import Literal
 
 import jax
 import numpy as np
-from flax import nnx
 
-from zoo.carry import fresh_carry
 from zoo.checkpoint import Checkpoint, find_checkpoint
 from zoo.evaluation import Evaluation, Evaluator
 from zoo.fit import Fit, Watch
+from zoo.layout import Layout
+from zoo.mesh import Devices
+from zoo.precision import check_tolerances
+from zoo.program import Program
 from zoo.run import RunConfig
-from zoo.step import TrainState, training_step
 from zoo.task import Batch, Data, Split, Task
 
 
@@ -21,39 +22,44 @@ class Trainer:
 
     The inner step is a single `jax.jit` over split state: everything static is in the graphdef,
     the arrays are donated. Batches and keys depend on the seed and the step alone, so a run
-    that continues from a checkpoint makes the very same steps as one that never stopped.
+    that continues from a checkpoint makes the very same steps as one that never stopped. On a
+    mesh these are arrays over all devices, which `zoo.layout` places; the step is the same.
+
+    Args:
+        task: the model.
+        config: everything that defines the run.
+        data: what to train and to evaluate on.
+        devices: which devices to use, and how; one by default.
+
+    Raises:
+        UserError: data, precision, batches or devices do not go together.
     """
 
-    def __init__(self, task: Task, config: RunConfig, data: Data):
+    def __init__(self, task: Task, config: RunConfig, data: Data, devices: Devices | None = None):
         self.task, self.config, self.data = task, config, data
-        data.train.check_batch_size(config.train.batch_size)  # before anything takes time
-        optimizer = task.optimizer(config.train)
-
-        @nnx.jit
-        def create(key: jax.Array) -> nnx.Module:
-            return task.build(config.model, config.deq, rngs=nnx.Rngs(key))
-
-        model = create(jax.random.key(config.seed))
-        model.train()
-        graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-        rest = fresh_carry(rest, config.train.batch_size)
-        self.state = TrainState(params, rest, jax.jit(optimizer.init)(params))
+        train = config.train
+        data.train.check_batch_size(train.rows)  # before anything takes time
+        check_tolerances(train, config.deq)
+        self.layout = Layout(task, devices)
+        self.layout.check_batch_size(train.batch_size)
+        self._program = Program(task, config, self.layout)
+        self.state, self._key = self._program.create()
         self.step = 0
-        self._evaluator = Evaluator(task, model)
-        self._key = jax.random.fold_in(jax.random.key(config.seed), 1)
-
-        step = training_step(task, optimizer, graphdef)
-        self._update = jax.jit(step, donate_argnums=0)
+        self._evaluator = Evaluator(task, self._program.model, self.layout)
 
     def update(self, batch: Batch) -> dict[str, jax.Array]:
-        """Makes the next step and returns its metrics."""
-        self.state, metrics = self._update(self.state, np.int32(self.step), self._key, batch)
+        """Makes the next step with this process's rows of a batch, and returns its metrics."""
+        whole = self.layout.batch(batch, self.config.train.rows)
+        step = np.int32(self.step)
+        self.state, metrics = self._program.update(self.state, step, self._key, whole)
         self.step += 1
+        if self.layout.waits:
+            jax.block_until_ready(metrics)
         return metrics
 
     def compiled_step(self, batch: Batch) -> jax.stages.Compiled:
         """The program of one step, for those who want to know what it needs."""
-        return self._update.lower(self.state, np.int32(self.step), self._key, batch).compile()
+        return self._program.compiled_step(batch)
 
     def restore(self, saved: Checkpoint | pathlib.Path) -> None:
         """Continues from a checkpoint, or from the newest one of an output folder.
@@ -93,7 +99,7 @@ class Trainer:
     def evaluate_on(self, data: Split) -> Evaluation:
         """Any split with the current parameters."""
         size = self.config.train.eval_batch_size
-        return self._evaluator(self.state.params, self.state.rest, data, size)
+        return self._evaluator(self.state.averaged, self.state.rest, data, size)
 
     def split(self, name: Literal["valid", "test"]) -> Split:
         """A split of the data by name."""

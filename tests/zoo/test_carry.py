@@ -150,8 +150,8 @@ def test_rows_are_forgotten_each_by_itself():
 def test_the_command_line_with_a_vocabulary(text, tmp_path, capsys):
     out = tmp_path / "run"
     assert run("train", "toy", "--data", text, "--out", out, "--stop_after", 11) == 0
-    assert run("train", "toy", "--data", text, "--out", out, "--resume", "--clip", 1) == 2
-    assert "train.clip was 0.25, now 1.0" in capsys.readouterr().err
+    assert run("train", "toy", "--data", text, "--out", out, "--resume", "--momentum", 1) == 2
+    assert "train.momentum was 0.0, now 1.0" in capsys.readouterr().err
     assert run("train", "toy", "--data", text, "--out", out, "--resume") == 0
     trained = capsys.readouterr().out.splitlines()[-1]
     assert re.fullmatch(r"test perplexity [\d.]+ \(mean relative residual .*\)", trained)

@@ -66,8 +66,8 @@ class LinearTask(ToyTask):
 class Counted(Streams):
     """Batches that know their step."""
 
-    def train_batches(self, batch_size, *, seed, start, stop):
-        batches = super().train_batches(batch_size, seed=seed, start=start, stop=stop)
+    def train_batches(self, batch_size, *, seed, start, stop, rows=slice(None)):
+        batches = super().train_batches(batch_size, seed=seed, start=start, stop=stop, rows=rows)
         for step, batch in enumerate(batches, start=start):
             yield {**batch, "step": np.int32(step)}
 

@@ -1,6 +1,10 @@
-"""A small recurrent language model: all that the trainer asks of one with memory."""
+"""A small recurrent language model: all that the trainer asks of one with memory.
+
+`python -m tests.zoo.toy_lm train toy ...` is the command line with this model.
+"""
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 
 import jax
@@ -11,10 +15,13 @@ from flax import nnx
 
 import jdeq
 from zoo.carry import Carry, forget
+from zoo.cli import main
 from zoo.data.text import load_corpus
 from zoo.data.vocabulary import Vocabulary
 from zoo.metrics import PERPLEXITY
+from zoo.optimizer import learning_rate
 from zoo.options import from_data, option
+from zoo.registry import MODELS
 from zoo.task import Preset, TrainConfig
 
 
@@ -31,7 +38,7 @@ class ToyConfig:
 class ToyTrainConfig(TrainConfig):
     """Training, with an option that other models have no use for."""
 
-    clip: float = option(0.25, "norm of the gradient at most")
+    momentum: float = option(0.0, "of the gradient")
 
 
 class Toy(nnx.Module):
@@ -75,6 +82,7 @@ class ToyTask:
                 batch_size=4,
                 eval_batch_size=3,
                 lr=0.5,
+                clip=0.25,
                 log_every=5,
                 eval_every=10,
                 save_every=10,
@@ -118,7 +126,7 @@ class ToyTask:
         }
 
     def optimizer(self, train):
-        return optax.chain(optax.clip_by_global_norm(train.clip), optax.sgd(train.lr))
+        return optax.sgd(learning_rate(train, lambda _: train.lr), train.momentum)
 
     def from_upstream(self, content):
         return ToyConfig(**content), jdeq.DEQConfig()
@@ -142,3 +150,7 @@ class ToyTask:
 
 
 TASK = ToyTask()
+
+if __name__ == "__main__":
+    MODELS["toy"] = "tests.zoo.toy_lm"
+    sys.exit(main())

@@ -16,9 +16,11 @@ from zoo.commands.arguments import (
     preset_of,
     valid,
 )
+from zoo.distributed import add_process_options, is_first, join_processes
 from zoo.errors import UserError
 from zoo.fit import Watch
 from zoo.folder import set_aside
+from zoo.mesh import Devices
 from zoo.options import add_options, read_options
 from zoo.plugins import add_plugin_option
 from zoo.run import RunConfig
@@ -31,6 +33,7 @@ DEFAULT_OUT = "runs"
 
 def train(argv: Sequence[str]) -> int:
     """train a model"""
+    join_processes(argv)
     task, first = first_pass("train", argv, ("--preset", "--out"), ("--resume",))
     out = pathlib.Path(first.out or f"{DEFAULT_OUT}/{task.name}")
     checkpoint = None
@@ -63,6 +66,8 @@ def train(argv: Sequence[str]) -> int:
     text = "trace some steps with jax.profiler, and tell what the host does between them"
     run.add_argument("--profile", action="store_true", help=text)
     add_plugin_option(run)
+    add_process_options(parser.add_argument_group("several processes"))
+    add_options(parser, "devices", Devices())
     add_options(parser, "training", defaults.train)
     add_options(parser, "model", defaults.model)
     jdeq.add_deq_args(parser, defaults.deq)
@@ -76,13 +81,15 @@ def train(argv: Sequence[str]) -> int:
     data = task.load_data(config.data, args.data, model=config.model, meta=meta)
     config = dataclasses.replace(config, model=sized(config.model, data))
     make_folder(out)
-    trainer = Trainer(task, config, data)
+    devices = valid(lambda: read_options(args, Devices()))
+    trainer = Trainer(task, config, data, devices)
     if checkpoint is not None:
         trainer.restore(checkpoint)
-    elif (aside := set_aside(out)) is not None:
+    elif is_first() and (aside := set_aside(out)) is not None:
         print(f"{out}: the run that was there is now in {aside}", file=sys.stderr)
     evaluation = trainer.fit(out, stop_after=args.stop_after, watch=watch)
-    print(evaluation.line("test", task.metric))
+    if is_first():
+        print(evaluation.line("test", task.metric))
     return 0
 
 

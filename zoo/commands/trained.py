@@ -20,6 +20,8 @@ from zoo.commands.arguments import (
 )
 from zoo.errors import UserError
 from zoo.evaluation import Evaluator
+from zoo.layout import Layout
+from zoo.mesh import Devices
 from zoo.options import add_options, read_options
 from zoo.plugins import add_plugin_option
 from zoo.run import RunConfig
@@ -39,7 +41,9 @@ def evaluate(argv: Sequence[str]) -> int:
         )
     model = restored_model(task, config, checkpoint)
     _, params, rest = nnx.split(model, nnx.Param, ...)
-    evaluation = Evaluator(task, model)(params, rest, data.test, config.train.eval_batch_size)
+    layout = Layout(task, valid(lambda: read_options(args, Devices(), command="eval")))
+    evaluate_split = Evaluator(task, model, layout)
+    evaluation = evaluate_split(params, rest, data.test, config.train.eval_batch_size)
     print(evaluation.line("test", task.metric))
     return 0
 
@@ -86,6 +90,7 @@ def _checkpoint_and_changes(
     add_data_option(run)
     add_plugin_option(run)
     add_own_options(task, parser)
+    add_options(parser, "devices", Devices(), command=command)
     add_options(parser, "batches", defaults.train, command=command)
     add_options(parser, "model", defaults.model, command=command)
     jdeq.add_deq_args(parser, defaults.deq)

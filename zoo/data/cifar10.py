@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from zoo.data.augmentation import Augmentation
 from zoo.data.checksums import verify_checksums
 from zoo.errors import UserError
 from zoo.task import Batch
@@ -44,18 +45,25 @@ def cifar10(folder: pathlib.Path | None) -> tuple[Batch, Batch]:
     return _batch(*read("train")), _batch(*read("test"))
 
 
-def crop_and_flip(batch: Batch, rng: np.random.Generator) -> Batch:
-    """Random 32x32 crop after padding by 4 zeros-in-pixel-space, and a mirror image by chance."""
+def _shifts_and_flips(rng: np.random.Generator, n: int) -> np.ndarray:
+    """(n, 3): how far to move down and right, and whether to mirror."""
+    return np.stack([rng.integers(0, 9, n), rng.integers(0, 9, n), rng.random(n) < 0.5], axis=1)
+
+
+def _crop_and_flip(batch: Batch, drawn: np.ndarray) -> Batch:
     x = batch["x"]
     n, side = x.shape[0], x.shape[1]
     padded = np.broadcast_to(-MEAN / STD, (n, side + 8, side + 8, 3)).copy()
     padded[:, 4:-4, 4:-4] = x
-    rows = rng.integers(0, 9, n)[:, None] + np.arange(side)
-    columns = rng.integers(0, 9, n)[:, None] + np.arange(side)
-    mirrored = rng.random(n)[:, None] < 0.5
-    columns = np.where(mirrored, columns[:, ::-1], columns)
+    rows = drawn[:, :1] + np.arange(side)
+    columns = drawn[:, 1:2] + np.arange(side)
+    columns = np.where(drawn[:, 2:] > 0, columns[:, ::-1], columns)
     cropped = padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
     return {**batch, "x": cropped.astype(x.dtype)}
+
+
+# random 32x32 crop after padding by 4 zeros-in-pixel-space, and a mirror image by chance
+crop_and_flip = Augmentation(_shifts_and_flips, _crop_and_flip)
 
 
 def _batch(images: np.ndarray, labels: np.ndarray) -> Batch:

@@ -1,11 +1,12 @@
 """Independent samples in memory."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import grain
 import numpy as np
 
+from zoo.data.augmentation import Augmentation
 from zoo.errors import UserError
 from zoo.task import Batch
 
@@ -16,12 +17,11 @@ class Samples:
 
     Args:
         arrays: by name, with the sample axis first.
-        augment: may change a training batch, `augment(batch, rng)`; it must depend on its
-            arguments only.
+        augment: changes training batches at random.
     """
 
     arrays: Batch
-    augment: Callable[[Batch, np.random.Generator], Batch] | None = None
+    augment: Augmentation | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -34,11 +34,12 @@ class Samples:
             )
 
     def train_batches(
-        self, batch_size: int, *, seed: int, start: int, stop: int
+        self, batch_size: int, *, seed: int, start: int, stop: int, rows: slice = slice(None)
     ) -> Iterator[Batch]:
         """The batches of steps `start` to `stop - 1`; batch k is the same whatever `start` is.
 
-        Every epoch is shuffled anew; a last incomplete batch is left out.
+        Every epoch is shuffled anew; a last incomplete batch is left out. With `rows`, only these
+        rows of each batch are read, and they are what they are in the whole batch.
 
         Raises:
             UserError: there are fewer samples than a batch holds.
@@ -46,8 +47,10 @@ class Samples:
         self.check_batch_size(batch_size)
 
         def gather(index: np.ndarray, rng: np.random.Generator) -> Batch:
-            batch = {name: array[index] for name, array in self.arrays.items()}
-            return batch if self.augment is None else self.augment(batch, rng)
+            batch = {name: array[index[rows]] for name, array in self.arrays.items()}
+            if self.augment is None:
+                return batch
+            return self.augment.apply(batch, self.augment.draw(rng, batch_size)[rows])
 
         batches = (
             grain.MapDataset.range(len(self))

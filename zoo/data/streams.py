@@ -37,26 +37,29 @@ class Streams:
             )
 
     def train_batches(
-        self, batch_size: int, *, seed: int, start: int, stop: int
+        self, batch_size: int, *, seed: int, start: int, stop: int, rows: slice = slice(None)
     ) -> Iterator[Batch]:
         """The batches of steps `start` to `stop - 1`; batch k is the same whatever `start` is.
 
         Every pass starts up to `length - 1` tokens later, so that the cuts between segments
-        change; what does not fill a segment at the end is left out.
+        change; what does not fill a segment at the end is left out. With `rows`, only these
+        streams are read.
 
         Raises:
             UserError: the sequence is too short for one segment of every stream.
         """
         self.check_batch_size(batch_size)
-        return self._train_batches(batch_size, seed, start, stop)
+        streams = np.arange(batch_size)[rows, None]
+        return self._train_batches(self._segments(batch_size), streams, seed, start, stop)
 
-    def _train_batches(self, batch_size: int, seed: int, start: int, stop: int) -> Iterator[Batch]:
-        segments = self._segments(batch_size)
-        rows = segments * self.length * np.arange(batch_size)[:, None]
+    def _train_batches(
+        self, segments: int, streams: np.ndarray, seed: int, start: int, stop: int
+    ) -> Iterator[Batch]:
+        starts = segments * self.length * streams
         for step in range(start, stop):
             number, segment = divmod(step, segments)
             offset = np.random.default_rng((seed, number)).integers(self.length)
-            index = offset + rows + segment * self.length + np.arange(self.length)
+            index = offset + starts + segment * self.length + np.arange(self.length)
             yield self._batch(index, fresh=segment == 0)
 
     def eval_batches(self, batch_size: int) -> Iterator[tuple[Batch, np.ndarray]]:

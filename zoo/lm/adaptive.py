@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 
 from zoo.initializers import small_normal
 from zoo.lm.config import LMConfig
+from zoo.precision import wide
 
 
 class AdaptiveVocabulary(nnx.Module):
@@ -140,8 +141,8 @@ class AdaptiveVocabulary(nnx.Module):
             bias = jnp.concatenate([bias, self.cluster_bias[...]])
         if self.out_projections:
             hidden = hidden @ self._out_projection(i).T
-        logits = hidden @ table.T
-        return logits + bias.reshape((1,) * (logits.ndim - 1) + (-1,))
+        logits = wide(hidden @ table.T)
+        return logits + wide(bias).reshape((1,) * (logits.ndim - 1) + (-1,))
 
     def _cluster_table(self, i: int) -> tuple[Array, Array]:
         tables = self.tables if self.out_tables is None else self.out_tables

@@ -88,7 +88,7 @@ class LanguageModel(nnx.Module):
         return Context(
             z_memory=memory.z,
             u=jnp.concatenate([memory.u, u], axis=1),
-            encodings=dropout.encodings(self.positions(remembered + length)),
+            encodings=dropout.encodings(self.positions(remembered + length).astype(u.dtype)),
             mask=visible(length, memory.filled, remembered, self.config.horizon),
         )
 

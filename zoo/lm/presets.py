@@ -23,6 +23,7 @@ IMPLICIT = jdeq.DEQConfig(
     b_stop_mode="rel",
     norm_type="weight_norm",
 )
+MAX_NORM = 0.25  # of the gradient, in both designs
 LATER = LMConfig()
 EARLIER = LMConfig(design="deq_seq", n_layer=1, d_inner=48_000, pre_norm=False)
 SMALL = LMConfig(
@@ -41,7 +42,7 @@ SMALL = LMConfig(
     n_token=33_278,
 )
 SMALL_TRAIN = TrainConfig(
-    steps=20_000, batch_size=32, eval_batch_size=16, lr=5e-4, weight_decay=0.0
+    steps=20_000, batch_size=32, eval_batch_size=16, lr=5e-4, weight_decay=0.0, clip=MAX_NORM
 )
 PUBLISHED_TRAIN = TrainConfig(
     steps=150_000,
@@ -49,6 +50,7 @@ PUBLISHED_TRAIN = TrainConfig(
     eval_batch_size=16,
     lr=2.5e-4,
     weight_decay=0.0,
+    clip=MAX_NORM,
     eval_every=5_000,
     save_every=5_000,
 )
@@ -78,6 +80,7 @@ QUICK = Preset(
         eval_batch_size=16,
         lr=2e-3,
         weight_decay=0.0,
+        clip=MAX_NORM,
         eval_every=250,
         save_every=250,
     ),

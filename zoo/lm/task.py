@@ -20,17 +20,17 @@ from zoo.errors import UserError
 from zoo.lm import parity, upstream
 from zoo.lm.config import LMConfig
 from zoo.lm.memory import Memory
-from zoo.lm.presets import PRESETS
+from zoo.lm.presets import MAX_NORM, PRESETS
 from zoo.lm.reader import Reader
 from zoo.lm.sampler import Draw, Sampler
 from zoo.lm.torch_names import import_state_dict, lm_state_dict
 from zoo.metrics import PERPLEXITY
+from zoo.optimizer import learning_rate
 from zoo.parity import Row
 from zoo.reference import deq_config
 from zoo.task import Data, Preset, TrainConfig
 
 WARM_UP = 8 / 150  # share of the steps, in both designs
-MAX_NORM = 0.25  # of the gradient
 
 
 class LMTask:
@@ -40,14 +40,23 @@ class LMTask:
     summary = "DEQ transformer, language modelling"
     metric = PERPLEXITY
     presets: Mapping[str, Preset] = PRESETS
+    axes = {
+        r"\b(qkv_net|r_net|injection)\b": ("embed", "heads"),
+        r"\bo_net\b": ("heads", "embed"),
+        r"\br_[wr]_bias\b": ("heads", "width"),
+        r"\bff1_net\b": ("embed", "hidden"),
+        r"\bff2_net\b": ("hidden", "embed"),
+        r"\b(out_)?tables\b": ("vocab", "embed"),
+        r"\bvocabulary\.biases\b": ("vocab",),
+    }
 
     def model_config(self, fields: Mapping[str, Any]) -> LMConfig:
         """Sizes from a saved configuration."""
         return LMConfig(**fields)
 
     def train_config(self, fields: Mapping[str, Any]) -> TrainConfig:
-        """Training settings from a saved configuration."""
-        return TrainConfig(**fields)
+        """Training settings from a saved configuration; one without `clip` is an older one."""
+        return TrainConfig(**{"clip": MAX_NORM, **fields})
 
     def build(self, config: LMConfig, deq: jdeq.DEQConfig, *, rngs: nnx.Rngs) -> Reader:
         """A model with fresh weights and nothing remembered."""
@@ -113,11 +122,9 @@ class LMTask:
         return lm.equilibrium.f(context), lm.equilibrium(context)[0]
 
     def optimizer(self, train: TrainConfig) -> optax.GradientTransformation:
-        """Adam with clipped gradients; linear warm-up, then the published cosine."""
-        return optax.chain(
-            optax.clip_by_global_norm(MAX_NORM),
-            optax.adamw(learning_rate(train), weight_decay=train.weight_decay),
-        )
+        """Adam; linear warm-up, then the published cosine."""
+        rate = learning_rate(train, published_rate(train))
+        return optax.adamw(rate, weight_decay=train.weight_decay)
 
     def from_upstream(self, content: Mapping[str, Any]) -> tuple[LMConfig, jdeq.DEQConfig]:
         """Sizes and DEQ options from the PyTorch original's configuration."""
@@ -177,7 +184,7 @@ class LMTask:
         return parity.check(args.folder)
 
 
-def learning_rate(train: TrainConfig) -> optax.Schedule:
+def published_rate(train: TrainConfig) -> optax.Schedule:
     """Linear to `lr`, then `lr (1 + cos(pi step / steps)) / 2`, counted from step 0."""
     warm_up = max(1.0, WARM_UP * train.steps)
 

@@ -25,7 +25,9 @@ from zoo.mdeq.presets import PRESETS
 from zoo.mdeq.torch_names import torch_names
 from zoo.mdeq.upstream import model_config
 from zoo.metrics import ACCURACY
+from zoo.optimizer import learning_rate
 from zoo.parity import Row
+from zoo.precision import wide
 from zoo.reference import deq_config
 from zoo.task import Data, Preset, TrainConfig
 from zoo.torch_import import export_state_dict, import_arrays
@@ -40,6 +42,10 @@ class MDEQTask:
     summary = "multiscale DEQ, image classification"
     metric = ACCURACY
     presets: Mapping[str, Preset] = PRESETS
+    axes = {
+        r"\bbranches\..*\b(conv1|gn1)\b": ("hidden",),
+        r"\bbranches\..*\bconv2\b": ("hidden", "embed"),
+    }
 
     def model_config(self, fields: Mapping[str, Any]) -> MDEQConfig:
         """Sizes from a saved configuration."""
@@ -107,11 +113,12 @@ class MDEQTask:
 
     def optimizer(self, train: TrainConfig) -> optax.GradientTransformation:
         """SGD with momentum 0.9; the weight decay is part of the gradient, as published."""
-        schedule = optax.cosine_decay_schedule(
+        own = optax.cosine_decay_schedule(
             train.lr, train.steps, alpha=min(1.0, FINAL_LR / train.lr)
         )
         return optax.chain(
-            optax.add_decayed_weights(train.weight_decay), optax.sgd(schedule, momentum=0.9)
+            optax.add_decayed_weights(train.weight_decay),
+            optax.sgd(learning_rate(train, own), momentum=0.9),
         )
 
     def from_upstream(self, content: Mapping[str, Any]) -> tuple[MDEQConfig, jdeq.DEQConfig]:
@@ -148,7 +155,7 @@ def _sizes(image_size: tuple[int, int], in_channels: int) -> dict[str, Any]:
 
 
 def _cross_entropy(logits: Array, labels: Array) -> Array:
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return optax.softmax_cross_entropy_with_integer_labels(wide(logits), labels)
 
 
 def _correct(logits: Array, labels: Array) -> Array:

@@ -1,0 +1,184 @@
+"""Which collectives the compiled training step has: `python -m benchmarks.collectives`.
+
+Compiles the step of published sizes for eight simulated devices, without making any array, and
+prints a table for each layout. Takes a few minutes.
+"""
+
+import argparse
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from zoo.layout import Layout
+from zoo.mdeq.config import MDEQConfig
+from zoo.mesh import Devices
+from zoo.program import Program
+from zoo.registry import get_task
+from zoo.run import RunConfig
+
+LAYOUTS = {
+    "data=8": Devices("data=8"),
+    "data=8 --fsdp": Devices("data=8", fsdp=True),
+    "data=4,model=2": Devices("data=4,model=2"),
+    "data=4,model=2 --fsdp": Devices("data=4,model=2", fsdp=True),
+}
+IMAGENET = MDEQConfig(  # the published small one for ImageNet
+    channels=(32, 64, 128, 256),
+    head_channels=(28, 56, 112, 224),
+    final_channels=2048,
+    n_blocks=(1, 1, 1, 1),
+    downsample_times=2,
+    n_classes=1000,
+    image_size=(224, 224),
+)
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+BITS = {"pred": 8}  # of types whose name does not end in their size
+
+
+class Collective(NamedTuple):
+    """One collective operation of a compiled program.
+
+    Attributes:
+        kind: one of `KINDS`.
+        shapes: of its results on one device.
+        size: bytes of its results on one device.
+        in_loop: whether it is inside a `while` loop.
+        source: what it came from, as JAX names it.
+    """
+
+    kind: str
+    shapes: tuple[str, ...]
+    size: int
+    in_loop: bool
+    source: str
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether it is about single numbers, such as an answer to "anyone still running?"."""
+        return all(shape.endswith("[]") for shape in self.shapes)
+
+
+def collectives(hlo: str) -> list[Collective]:
+    """All collectives in the text of a compiled program, in the order of the text."""
+    bodies = dict(_computations(hlo))
+    looped = _reachable(bodies, _loops(hlo))
+    found = []
+    for name, lines in bodies.items():
+        for line in lines:
+            match = re.search(rf" = (.*?) ({'|'.join(KINDS)})(?:-start)?\(", line)
+            if match is not None:
+                shapes = tuple(re.findall(r"\w+\[[\d,]*\]", match[1]))
+                source = re.search(r'op_name="([^"]*)"', line)
+                size = sum(map(_bytes, shapes))
+                text = source[1] if source else ""
+                found.append(Collective(match[2], shapes, size, name in looped, text))
+    return found
+
+
+def table(found: list[Collective]) -> str:
+    """Markdown: number, bytes and largest result of each kind, inside and outside of loops."""
+    groups: dict[tuple[bool, str, bool], list[Collective]] = {}
+    for c in found:
+        groups.setdefault((c.in_loop, c.kind, c.is_scalar), []).append(c)
+    rows = ["| where | collective | how many | MB | largest result |", "|---|---|---|---|---|"]
+    for (in_loop, kind, scalar), group in sorted(groups.items(), reverse=True):
+        where = "in a loop" if in_loop else "once per step"
+        what = f"{kind} of scalars" if scalar else kind
+        largest = max((shape for c in group for shape in c.shapes), key=_bytes)
+        size = sum(c.size for c in group) / 1e6
+        rows.append(f"| {where} | {what} | {len(group)} | {size:.3g} | `{largest}` |")
+    return "\n".join(rows)
+
+
+def compiled_step(name: str, preset: str, devices: Devices, **changes: Any) -> str:
+    """Text of the compiled training step of a preset, with other values for some fields.
+
+    Args:
+        name: of the model.
+        preset: name of the preset.
+        devices: the layout.
+        changes: whole parts, `model`, `deq` or `train`, instead of the preset's.
+    """
+    task = get_task(name)
+    parts = {k: getattr(task.presets[preset], k) for k in ("model", "deq", "train")} | changes
+    config = RunConfig(name, preset, "none", 0, **parts)
+    program = Program(task, config, Layout(task, devices))
+    return program.compiled_step(_batch(config)).as_text() or ""
+
+
+def _batch(config: RunConfig) -> Mapping[str, np.ndarray]:
+    """Something in the shape of a training batch."""
+    n = config.train.rows
+    if config.name == "lm":
+        tokens = np.zeros((n, config.model.tgt_len), np.int32)
+        return {"x": tokens, "y": tokens, "fresh": np.array(False)}
+    shape = (n, *config.model.image_size, config.model.in_channels)
+    return {"x": np.zeros(shape, np.float32), "y": np.zeros(n, np.int32)}
+
+
+def _computations(hlo: str) -> Iterator[tuple[str, list[str]]]:
+    """Name and lines of each computation of a program."""
+    name, lines = "", []
+    for line in hlo.splitlines():
+        start = re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$", line)
+        if start is not None:
+            name, lines = start[1], []
+        elif line.startswith("}"):
+            yield name, lines
+        else:
+            lines.append(line)
+
+
+def _loops(hlo: str) -> set[str]:
+    """Names of the bodies and conditions of all loops."""
+    lines = [line for line in hlo.splitlines() if re.search(r" while\(", line)]
+    return {name for line in lines for name in re.findall(r"(?:body|condition)=%?([\w.\-]+)", line)}
+
+
+def _reachable(bodies: Mapping[str, list[str]], start: set[str]) -> set[str]:
+    """`start`, and all computations that they call."""
+    seen, todo = set(), set(start)
+    while todo:
+        name = todo.pop()
+        seen.add(name)
+        for line in bodies.get(name, ()):
+            called = re.findall(r"=\{?((?:%[\w.\-]+(?:, )?)+)\}?", line)
+            names = {n for group in called for n in re.findall(r"%([\w.\-]+)", group)}
+            todo |= (names & bodies.keys()) - seen
+    return seen
+
+
+def _bytes(shape: str) -> int:
+    dtype, dims = shape.rstrip("]").split("[")
+    bits = BITS.get(dtype) or int(re.findall(r"\d+", dtype)[0])
+    return math.prod(int(d) for d in dims.split(",") if d) * bits // 8
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--only", help="the model, lm or mdeq")
+    args = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", 8)
+    large = get_task("mdeq").presets["cifar-large"]
+    runs = {
+        "lm": ("wikitext103", {}),
+        "mdeq": (
+            "cifar-large",
+            {"model": IMAGENET, "train": dataclasses.replace(large.train, batch_size=128)},
+        ),
+    }
+    for name, (preset, changes) in runs.items():
+        for layout, devices in LAYOUTS.items():
+            if args.only in (None, name):
+                found = collectives(compiled_step(name, preset, devices, **changes))
+                print(f"\n### {name}, {layout}\n\n{table(found)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

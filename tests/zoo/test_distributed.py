@@ -1,0 +1,88 @@
+"""Two processes on this machine, connected over its loopback."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from zoo.metrics import read_metrics
+
+pytestmark = pytest.mark.slow
+ROOT = pathlib.Path(__file__).parents[2]
+TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts the toy model's training in several processes; ends them with the test."""
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text/all.txt").write_text(TEXT)
+    running: list[subprocess.Popen] = []
+
+    def processes(n: int, out: pathlib.Path, *options: object) -> list[subprocess.Popen]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [sys.executable, "-W", "error", "-m", "tests.zoo.toy_lm", "train", "toy"]
+        command += ["--data", str(tmp_path / "text"), "--out", str(out), "--log_every", "1"]
+        command += map(str, options)
+        for i in range(n):
+            of_several = ["--coordinator", f"127.0.0.1:{port}", "--num_processes", str(n)]
+            of_several += ["--process_id", str(i)]
+            environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
+            running.append(
+                subprocess.Popen(
+                    command + (of_several if n > 1 else []),
+                    cwd=ROOT,
+                    env=environment,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        return running[-n:]
+
+    yield processes
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def test_two_processes_have_the_loss_curve_of_one(start, tmp_path):
+    for n, name in ((1, "one"), (2, "two")):
+        started = start(n, tmp_path / name, "--accumulate", 2, "--stop_after", 8)
+        outputs = [process.communicate(timeout=120) for process in started]
+        assert [process.returncode for process in started] == [0] * n, outputs
+        assert "test perplexity" in outputs[0][0]
+        assert all(printed == "" for printed, _ in outputs[1:])
+    one, two = (read_metrics(tmp_path / name) for name in ("one", "two"))
+    assert [r["step"] for r in one] == [r["step"] for r in two] == [*range(1, 9), 8]
+    losses = [[r["loss"] for r in rows] for rows in (one, two)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    assert (tmp_path / "two/checkpoints/8").is_dir()
+
+    resumed = start(1, tmp_path / "two", "--resume")[0]  # by one process what two have saved
+    assert resumed.wait(timeout=120) == 0
+    assert read_metrics(tmp_path / "two")[-1]["step"] == 20
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_takes_the_others_along(victim, start, tmp_path):
+    out = tmp_path / "run"
+    never = ("--steps", 10**7, "--eval_every", 10**7, "--save_every", 10**7)
+    started = start(2, out, *never)
+    deadline = time.monotonic() + 120
+    while len(read_metrics(out)) < 3:
+        assert time.monotonic() < deadline and all(p.poll() is None for p in started)
+        time.sleep(0.2)
+    started[victim].send_signal(signal.SIGKILL)
+    other = started[1 - victim]
+    _, errors = other.communicate(timeout=60)
+    assert other.returncode != 0
+    assert "rror" in errors

@@ -1,0 +1,164 @@
+"""What changes a training step: accumulation, averages, precision, schedules, clipping."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.zoo.toy_lm import TASK, ToyConfig
+from zoo.data.cifar10 import crop_and_flip
+from zoo.data.samples import Samples
+from zoo.data.streams import Streams
+from zoo.errors import UserError
+from zoo.mesh import Devices
+from zoo.optimizer import learning_rate
+from zoo.registry import MODELS
+from zoo.run import RunConfig
+from zoo.saved import restored_model
+from zoo.task import Data, TrainConfig
+from zoo.trainer import Trainer
+
+TOKENS = np.random.default_rng(0).integers(0, 5, 600).astype(np.int32)
+DATA = Data(Streams(TOKENS, 8), test=Streams(TOKENS[:100], 8))
+PRESET = TASK.presets["quick"]
+STEPS = 5
+
+
+def make(devices: Devices | None = None, **options) -> Trainer:
+    """The toy model, trained with these options."""
+    train = dataclasses.replace(PRESET.train, **{"batch_size": 8, **options})
+    config = RunConfig("toy", "quick", "none", 0, ToyConfig(5), PRESET.deq, train)
+    return Trainer(TASK, config, DATA, devices)
+
+
+def run(trainer: Trainer, steps: int = STEPS) -> list[float]:
+    """Makes some steps; the losses."""
+    batches = DATA.train.train_batches(trainer.config.train.rows, seed=0, start=0, stop=steps)
+    return [float(trainer.update(batch)["loss"]) for batch in batches]
+
+
+def same(a, b, rtol: float) -> None:
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("devices", [None, Devices("data=2")])
+def test_accumulating_is_a_larger_batch(devices):
+    """Streams too: each row goes on in its own memory."""
+    parts, whole = make(devices, batch_size=2, accumulate=4), make(devices, batch_size=8)
+    np.testing.assert_allclose(run(parts), run(whole), rtol=1e-5)
+    same(parts.state.params, whole.state.params, 1e-5)
+    same(parts.state.rest, whole.state.rest, 1e-5)
+
+
+def test_the_average_is_its_closed_form():
+    decay = 0.75
+    trainer = make(ema=decay)
+    history = [jax.device_get(trainer.state.params)]
+    for batch in DATA.train.train_batches(8, seed=0, start=0, stop=STEPS):
+        trainer.update(batch)
+        history.append(jax.device_get(trainer.state.params))
+    weights = [decay**STEPS] + [(1 - decay) * decay ** (STEPS - n) for n in range(1, STEPS + 1)]
+    want = jax.tree.map(lambda *p: sum(w * x for w, x in zip(weights, p, strict=True)), *history)
+    same(trainer.state.ema, want, 1e-6)
+    averaged = trainer.evaluate().loss
+    trainer.state = trainer.state._replace(params=trainer.state.ema, ema=None)
+    assert trainer.evaluate().loss == averaged
+    trainer.state = trainer.state._replace(params=history[-1])
+    assert trainer.evaluate().loss != averaged
+
+
+def test_a_checkpoint_is_evaluated_by_its_average(tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS, "toy", "tests.zoo.toy_lm")
+    trainer = make(ema=0.5, steps=3)
+    trainer.fit(tmp_path)
+    model: Any = restored_model(TASK, trainer.config, tmp_path)
+    np.testing.assert_array_equal(model.recur[...], trainer.state.ema["recur"].get_value())
+    assert np.any(model.recur[...] != trainer.state.params["recur"].get_value())
+
+
+def test_a_step_is_compiled_once_and_gives_its_old_state_up():
+    trainer = make(Devices("data=2", fsdp=True), batch_size=4, accumulate=2, ema=0.9)
+    old = trainer.state
+    run(trainer, 3)
+    assert trainer._program.update._cache_size() == 1
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
+
+
+def test_bfloat16_leaves_parameters_and_moments_in_float32(counting_task, tiny_run, tiny_data):
+    deq = dataclasses.replace(tiny_run.deq, f_tol=1e-2, f_stop_mode="rel")
+    train = dataclasses.replace(tiny_run.train, compute_dtype="bfloat16", accumulate=2)
+    seen = []
+
+    class Watching(type(counting_task)):
+        def loss(self, model, batch, key):
+            z, info = model.full_stage(model.encode(batch["x"]), key=key)
+            seen.append((z[0].dtype, info.rel_residual.dtype, model.stem[0].bn.mean.dtype))
+            return super().loss(model, batch, key)
+
+    run = dataclasses.replace(tiny_run, deq=deq, train=train)
+    trainer = Trainer(Watching(), run, tiny_data)
+    losses = [
+        trainer.update(batch)["loss"]
+        for batch in tiny_data.train.train_batches(16, seed=0, start=0, stop=2)
+    ]
+    assert set(seen) == {(jnp.bfloat16, jnp.float32, jnp.float32)}
+    floats = [a for a in jax.tree.leaves(trainer.state) if jnp.issubdtype(a.dtype, jnp.floating)]
+    assert {a.dtype for a in floats} == {jnp.dtype("float32")}
+    full = Trainer(counting_task, dataclasses.replace(run, train=tiny_run.train), tiny_data)
+    batch = next(iter(tiny_data.train.train_batches(8, seed=0, start=0, stop=1)))
+    assert np.isfinite(losses).all()
+    assert losses[0] == pytest.approx(full.update(batch)["loss"], rel=0.1)
+
+
+def test_tolerances_that_bfloat16_cannot_meet(counting_task, tiny_run, tiny_data):
+    train = dataclasses.replace(tiny_run.train, compute_dtype="bfloat16")
+    changes = [
+        {"f_stop_mode": "abs"},
+        {"f_stop_mode": "rel", "f_tol": 1e-3},
+        {"f_max_iter": 0, "ift": True, "b_tol": 1e-6},
+    ]
+    for change in changes:
+        run = dataclasses.replace(
+            tiny_run, train=train, deq=dataclasses.replace(tiny_run.deq, **change)
+        )
+        prefix = "b" if "ift" in change else "f"
+        with pytest.raises(UserError, match=f"--{prefix}_stop_mode rel and a --{prefix}_tol"):
+            Trainer(counting_task, run, tiny_data)
+
+
+def test_schedules():
+    rate = lambda **o: learning_rate(TrainConfig(steps=100, lr=2.0, **o), own=lambda _: 7.0)
+    assert rate()(3) == 7.0
+    assert rate(schedule="constant")(99) == 2.0
+    np.testing.assert_allclose(rate(schedule="linear")(25), 1.5)
+    np.testing.assert_allclose(rate(schedule="cosine")(50), 1.0, rtol=1e-6)
+    warm = rate(schedule="cosine", warmup=10)
+    np.testing.assert_allclose([warm(0), warm(4), warm(9), warm(10)], [0.2, 1, 2, 2], rtol=1e-6)
+    np.testing.assert_allclose([warm(55), warm(100)], [1, 0], atol=1e-6)
+
+
+def test_clipping_bounds_the_whole_gradient():
+    """Plain descent: the step's length is the rate times the clipped norm."""
+
+    def length(clip: float) -> float:
+        trainer = make(clip=clip)
+        start = jax.device_get(trainer.state.params)
+        run(trainer, 1)
+        return float(optax.global_norm(jax.tree.map(np.subtract, trainer.state.params, start)))
+
+    assert length(1e-3) == pytest.approx(PRESET.train.lr * 1e-3, rel=1e-3)
+    assert length(0.0) > 10 * length(1e-3)
+
+
+def test_augmented_rows_are_those_of_the_whole_batch():
+    x = np.random.default_rng(0).normal(size=(12, 32, 32, 3)).astype(np.float32)
+    split = Samples({"x": x, "y": np.arange(12)}, crop_and_flip)
+    read = lambda rows: list(split.train_batches(6, seed=3, start=1, stop=4, rows=rows))
+    for whole, *cut in zip(*map(read, (slice(None), slice(0, 2), slice(2, 6))), strict=True):
+        for name in ("x", "y"):
+            np.testing.assert_array_equal(whole[name], np.concatenate([c[name] for c in cut]))

@@ -1,0 +1,141 @@
+"""Where the arrays of a run live on a mesh."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+
+from zoo.axes import RULES, Axes, mesh_axes
+from zoo.carry import Carry
+from zoo.errors import UserError
+from zoo.mesh import DATA, MODEL, Devices
+from zoo.state import TrainState
+from zoo.task import Batch, PartitionedTask, Task
+
+BIG = 1024  # entries from which on an array is worth splitting
+
+
+class Layout:
+    """Shardings of parameters, optimiser state, batches and what is carried between them.
+
+    `jax.jit` inserts the communication that they imply; nothing else in the zoo knows of devices.
+
+    Args:
+        task: names the axes of its model's parameters, if it is a `PartitionedTask`.
+        devices: the mesh, and whether parameters are split over its axis `data`.
+
+    Raises:
+        UserError: the mesh cannot be made, or has an axis `model` that nothing is split over.
+    """
+
+    def __init__(self, task: Task, devices: Devices | None = None):
+        devices = devices or Devices()
+        self.mesh = devices.make_mesh()
+        self.fsdp = devices.fsdp
+        self._axes: Axes = task.axes if isinstance(task, PartitionedTask) else {}
+        if self.mesh.shape[MODEL] > 1 and not self._axes:
+            raise UserError(f"--mesh: no layer of model {task.name!r} can be split over {MODEL!r}")
+        self.replicated = NamedSharding(self.mesh, PartitionSpec())
+        self.rows = NamedSharding(self.mesh, PartitionSpec(RULES["batch"]))
+
+    @property
+    def parts(self) -> int:
+        """How many parts a batch is cut into."""
+        return self.mesh.shape[DATA]
+
+    @property
+    def waits(self) -> bool:
+        """Whether a step must end before the next one starts.
+
+        Steps that wait for each other's data in one process may use up its threads, and hang:
+        simulated devices share the CPU's.
+        """
+        return self.mesh.size > 1 and self.mesh.devices.flat[0].platform == "cpu"
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raises UserError unless a training batch can be cut into equal parts."""
+        if batch_size % self.parts:
+            raise UserError(
+                f"batch_size {batch_size} cannot be split evenly over {DATA}={self.parts}"
+            )
+
+    def params(self, params: nnx.State, *, whole: bool = False) -> nnx.State:
+        """A sharding for each parameter; if `whole`, without the splits of FSDP."""
+        return nnx.from_flat_state(
+            {
+                path: variable.replace(self._of_parameter(path, variable.shape, whole))
+                for path, variable in nnx.to_flat_state(params)
+            }
+        )
+
+    def rest(self, rest: nnx.State) -> nnx.State:
+        """A sharding for each other variable: what is carried is split like the batch."""
+        carried, others = nnx.split_state(rest, Carry, ...)
+        return nnx.merge_state(
+            jax.tree.map(lambda _: self.rows, carried),
+            jax.tree.map(lambda _: self.replicated, others),
+        )
+
+    def state(self, state: TrainState, optimizer: optax.GradientTransformation) -> TrainState:
+        """A sharding for each array of a run; moments and averages live with their parameter."""
+        params = self.params(state.params)
+        moments = optax.tree_utils.tree_map_params(
+            optimizer,
+            lambda _, sharding: sharding,
+            state.opt_state,
+            params,
+            transform_non_params=lambda _: self.replicated,
+        )
+        ema = None if state.ema is None else params
+        skips = jax.tree.map(lambda _: self.replicated, state.skips)
+        return TrainState(params, self.rest(state.rest), moments, ema, skips)
+
+    def my_rows(self, batch_size: int) -> slice:
+        """The rows of a batch that the devices of this process need."""
+        indices = self.rows.addressable_devices_indices_map((batch_size,)).values()
+        bounds = [index[0].indices(batch_size) for index in indices if index is not None]
+        return slice(min(b[0] for b in bounds), max(b[1] for b in bounds))
+
+    def batch(self, mine: Batch, batch_size: int) -> Mapping[str, jax.Array]:
+        """The whole batch as arrays over all devices, of the rows that this process has read.
+
+        Entries without axes are the same for all rows, and in all processes.
+        """
+
+        def whole(array: np.ndarray) -> jax.Array:
+            array = np.asarray(array)
+            if not array.ndim:
+                return jax.make_array_from_process_local_data(self.replicated, array, ())
+            shape = (batch_size, *array.shape[1:])
+            return jax.make_array_from_process_local_data(self.rows, array, shape)
+
+        return {name: whole(array) for name, array in mine.items()}
+
+    def filled(self, batch: Batch, weight: np.ndarray) -> tuple[Batch, np.ndarray]:
+        """An evaluation batch with copies of its first row, of weight 0, to make equal parts."""
+        index = np.arange(-(-len(weight) // self.parts) * self.parts)
+        added = index >= len(weight)
+        if not added.any():
+            return batch, weight
+        index[added] = 0
+        batch = {k: np.asarray(a)[index] if np.ndim(a) else a for k, a in batch.items()}
+        weight = weight[index]
+        weight[added] = 0
+        return batch, weight
+
+    def _of_parameter(self, path: tuple, shape: tuple[int, ...], whole: bool) -> NamedSharding:
+        names = mesh_axes(self._axes, ".".join(map(str, path)), len(shape))
+        spec: list[str | None] = [
+            name if self._divides(name, n) else None for name, n in zip(names, shape, strict=True)
+        ]
+        free = [i for i, n in enumerate(shape) if spec[i] is None and self._divides(DATA, n)]
+        if self.fsdp and not whole and free and np.prod(shape) >= BIG:
+            spec[max(free, key=lambda i: shape[i])] = DATA
+        return NamedSharding(self.mesh, PartitionSpec(*spec))
+
+    def _divides(self, name: str | None, n: int) -> bool:
+        """Whether an axis of length n can be split, which takes more than one device."""
+        return name is not None and self.mesh.shape[name] > 1 and n % self.mesh.shape[name] == 0

@@ -1,0 +1,72 @@
+"""Which devices a run uses, as a mesh with named axes."""
+
+import dataclasses
+import math
+
+import jax
+
+from zoo.errors import UserError
+from zoo.options import option
+
+DATA, MODEL = "data", "model"  # axes of every mesh: over samples, and over parts of a layer
+AXES = (DATA, MODEL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """How a run is spread over devices; it computes the same whatever this is.
+
+    Not part of a run's configuration: a checkpoint goes on with any other devices.
+
+    Args:
+        mesh: sizes of the mesh's axes, as in `data=4,model=2`; empty: one device, or with several
+            processes all devices on `data`.
+        fsdp: hold each part of parameters and optimiser state on one device of `data` only.
+
+    Raises:
+        ValueError: `mesh` cannot be read; the text says what can be.
+    """
+
+    mesh: str = option(
+        "", "devices by axis: data=8, or data=4,model=2 (also splits layers)", also=("eval",)
+    )
+    fsdp: bool = option(False, "split parameters and optimiser state over the axis data")
+
+    def __post_init__(self):
+        self.sizes()
+
+    def sizes(self) -> dict[str, int]:
+        """Sizes of the axes that `mesh` names."""
+        sizes = {}
+        for part in self.mesh.split(",") if self.mesh else ():
+            name, _, size = part.partition("=")
+            if name not in AXES:
+                raise ValueError(
+                    f"mesh {self.mesh!r}: unknown axis {name!r}, there are {' and '.join(AXES)}"
+                )
+            if not size.isdecimal() or int(size) < 1:
+                raise ValueError(f"mesh {self.mesh!r}: expected {name}=N with a positive N")
+            if name in sizes:
+                raise ValueError(f"mesh {self.mesh!r}: names {name} twice")
+            sizes[name] = int(size)
+        return sizes
+
+    def make_mesh(self) -> jax.sharding.Mesh:
+        """The mesh, with both axes.
+
+        Raises:
+            UserError: there are fewer devices, or a process would have none of its own.
+        """
+        there, processes = jax.device_count(), jax.process_count()
+        sizes = self.sizes() or {DATA: there if processes > 1 else 1}
+        shape = tuple(sizes.get(name, 1) for name in AXES)
+        wanted = math.prod(shape)
+        if wanted > there:
+            raise UserError(f"--mesh {self.mesh} needs {wanted} devices, there are {there}")
+        if processes > 1 and wanted < there:
+            raise UserError(
+                f"--mesh {self.mesh} has {wanted} devices: {processes} processes take part with "
+                f"all of theirs, {there}"
+            )
+        auto = (jax.sharding.AxisType.Auto,) * len(AXES)
+        return jax.make_mesh(shape, AXES, axis_types=auto, devices=jax.devices()[:wanted])

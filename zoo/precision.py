@@ -1,0 +1,54 @@
+"""Computing in bfloat16, with parameters, sums and losses in float32."""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+import jdeq
+from zoo.errors import UserError
+from zoo.task import TrainConfig
+
+T = TypeVar("T")
+
+
+def wide(x: Array) -> Array:
+    """x in float32 at least: for statistics, softmax and losses."""
+    return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
+
+
+def cast(tree: T, train: TrainConfig) -> T:
+    """Floating arrays of a tree in the dtype that a training step computes in.
+
+    With "float32" they stay what they are.
+    """
+    if train.compute_dtype == "float32":
+        return tree
+    dtype = jnp.dtype(train.compute_dtype)
+    return jax.tree.map(
+        lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree
+    )
+
+
+def cast_like(tree: T, like: T) -> T:
+    """The inverse: each array in the dtype of its counterpart."""
+    return jax.tree.map(lambda a, b: a if a.dtype == b.dtype else a.astype(b.dtype), tree, like)
+
+
+def check_tolerances(train: TrainConfig, deq: jdeq.DEQConfig) -> None:
+    """Raises UserError if a solver's tolerance cannot be met in the dtype of training."""
+    if train.compute_dtype == "float32":
+        return
+    unit = float(jnp.finfo(train.compute_dtype).eps)
+    solves = [("f", deq.f_max_iter > 0)]
+    solves += [("b", deq.ift or deq.grad_type == "ift")]
+    for prefix, used in solves:
+        mode, tol = getattr(deq, f"{prefix}_stop_mode"), getattr(deq, f"{prefix}_tol")
+        if not used or (mode == "rel" and tol >= unit):
+            continue
+        raise UserError(
+            f"--compute_dtype {train.compute_dtype} resolves relative residuals down to "
+            f"{unit:.0e}: give --{prefix}_stop_mode rel and a --{prefix}_tol not below, "
+            f"not {mode} and {tol:g}"
+        )

@@ -1,0 +1,73 @@
+"""The compiled functions of a run: one makes its state, one makes a step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from zoo.layout import Layout
+from zoo.optimizer import make_optimizer
+from zoo.run import RunConfig
+from zoo.state import TrainState, initial_state
+from zoo.step import training_step
+from zoo.task import Task
+
+
+class Program:
+    """A run's functions over its layout; nothing is computed or compiled before they are called.
+
+    Args:
+        task: the model.
+        config: everything that defines the run.
+        layout: where its arrays live.
+
+    Attributes:
+        model: the model without its arrays.
+        placed: a sharding for each array of the state.
+        update: `(state, step, key, batch) -> state, metrics`; the old state is given up.
+    """
+
+    def __init__(self, task: Task, config: RunConfig, layout: Layout):
+        optimizer = make_optimizer(task, config.train)
+
+        def build(key: jax.Array) -> nnx.Module:
+            model = task.build(config.model, config.deq, rngs=nnx.Rngs(key))
+            model.train()
+            return model
+
+        def create(bits: jax.Array) -> tuple[TrainState, jax.Array]:
+            key = jax.random.wrap_key_data(bits)
+            _, params, rest = nnx.split(build(key), nnx.Param, ...)
+            return initial_state(params, rest, optimizer, config.train), jax.random.fold_in(key, 1)
+
+        # bits, as the other processes have them too: an array would belong to this one
+        self._bits = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
+        self._shapes = jax.eval_shape(create, self._bits)
+        self.model = nnx.eval_shape(lambda: build(jax.random.key(0)))
+        self.placed = layout.state(self._shapes[0], optimizer)
+        self._create = jax.jit(create, out_shardings=(self.placed, layout.replicated))
+        step = training_step(task, config.train, optimizer, nnx.graphdef(self.model), layout)
+        out = (self.placed, layout.replicated)
+        self.update = jax.jit(step, donate_argnums=0, out_shardings=out)
+        self._layout = layout
+
+    def create(self) -> tuple[TrainState, jax.Array]:
+        """The state before the first step, and the key of the steps' random numbers."""
+        return self._create(self._bits)
+
+    def compiled_step(self, batch: Mapping[str, Any]) -> jax.stages.Compiled:
+        """The program of a step for whole batches of these shapes; it makes no arrays."""
+        state, key = self._shapes
+        everywhere = self._layout.replicated
+        state = jax.tree.map(_placed, state, self.placed)
+        shapes = {
+            name: _placed(a, self._layout.rows if np.ndim(a) else everywhere)
+            for name, a in batch.items()
+        }
+        return self.update.lower(state, np.int32(0), _placed(key, everywhere), shapes).compile()
+
+
+def _placed(a: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(np.shape(a), a.dtype, sharding=sharding)
