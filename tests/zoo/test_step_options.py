@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from tests.zoo.toy_lm import TASK, ToyConfig
@@ -82,37 +81,36 @@ def test_a_checkpoint_is_evaluated_by_its_average(tmp_path, monkeypatch):
 
 
 def test_a_step_is_compiled_once_and_gives_its_old_state_up():
-    trainer = make(Devices("data=2", fsdp=True), batch_size=4, accumulate=2, ema=0.9)
+    trainer: Any = make(Devices("data=2", fsdp=True), batch_size=4, accumulate=2, ema=0.9)
     old = trainer.state
     run(trainer, 3)
     assert trainer._program.update._cache_size() == 1
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
 
 
+@pytest.mark.slow
 def test_bfloat16_leaves_parameters_and_moments_in_float32(counting_task, tiny_run, tiny_data):
     deq = dataclasses.replace(tiny_run.deq, f_tol=1e-2, f_stop_mode="rel")
-    train = dataclasses.replace(tiny_run.train, compute_dtype="bfloat16", accumulate=2)
-    seen = []
+    train = dataclasses.replace(tiny_run.train, accumulate=2)
+    seen = set()
 
     class Watching(type(counting_task)):
         def loss(self, model, batch, key):
             z, info = model.full_stage(model.encode(batch["x"]), key=key)
-            seen.append((z[0].dtype, info.rel_residual.dtype, model.stem[0].bn.mean.dtype))
+            arrays = (z[0], info.rel_residual, model.stem[0].bn.mean)
+            seen.add(tuple(a.dtype.name for a in arrays))
             return super().loss(model, batch, key)
 
     run = dataclasses.replace(tiny_run, deq=deq, train=train)
-    trainer = Trainer(Watching(), run, tiny_data)
-    losses = [
-        trainer.update(batch)["loss"]
-        for batch in tiny_data.train.train_batches(16, seed=0, start=0, stop=2)
-    ]
-    assert set(seen) == {(jnp.bfloat16, jnp.float32, jnp.float32)}
+    half = dataclasses.replace(run, train=dataclasses.replace(train, compute_dtype="bfloat16"))
+    trainer, full = Trainer(Watching(), half, tiny_data), Trainer(counting_task, run, tiny_data)
+    batch = next(iter(tiny_data.train.train_batches(16, seed=0, start=0, stop=1)))
+    loss, in_full = trainer.update(batch)["loss"], full.update(batch)["loss"]
+    assert loss.dtype == jnp.float32 and loss != in_full
+    np.testing.assert_allclose(loss, in_full, rtol=0.05)
+    assert seen == {("bfloat16", "float32", "float32")}
     floats = [a for a in jax.tree.leaves(trainer.state) if jnp.issubdtype(a.dtype, jnp.floating)]
-    assert {a.dtype for a in floats} == {jnp.dtype("float32")}
-    full = Trainer(counting_task, dataclasses.replace(run, train=tiny_run.train), tiny_data)
-    batch = next(iter(tiny_data.train.train_batches(8, seed=0, start=0, stop=1)))
-    assert np.isfinite(losses).all()
-    assert losses[0] == pytest.approx(full.update(batch)["loss"], rel=0.1)
+    assert {a.dtype.name for a in floats} == {"float32"}
 
 
 def test_tolerances_that_bfloat16_cannot_meet(counting_task, tiny_run, tiny_data):
@@ -149,7 +147,8 @@ def test_clipping_bounds_the_whole_gradient():
         trainer = make(clip=clip)
         start = jax.device_get(trainer.state.params)
         run(trainer, 1)
-        return float(optax.global_norm(jax.tree.map(np.subtract, trainer.state.params, start)))
+        moved = jax.tree.map(np.subtract, jax.device_get(trainer.state.params), start)
+        return float(np.sqrt(sum(np.sum(a**2) for a in jax.tree.leaves(moved))))
 
     assert length(1e-3) == pytest.approx(PRESET.train.lr * 1e-3, rel=1e-3)
     assert length(0.0) > 10 * length(1e-3)
