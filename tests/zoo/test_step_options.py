@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.zoo.toy_lm import TASK, ToyConfig
+from zoo.checkpoint import find_checkpoint
 from zoo.data.cifar10 import crop_and_flip
 from zoo.data.samples import Samples
 from zoo.data.streams import Streams
@@ -75,7 +76,7 @@ def test_a_checkpoint_is_evaluated_by_its_average(tmp_path, monkeypatch):
     monkeypatch.setitem(MODELS, "toy", "tests.zoo.toy_lm")
     trainer = make(ema=0.5, steps=3)
     trainer.fit(tmp_path)
-    model: Any = restored_model(TASK, trainer.config, tmp_path)
+    model: Any = restored_model(TASK, trainer.config, find_checkpoint(tmp_path))
     np.testing.assert_array_equal(model.recur[...], trainer.state.ema["recur"].get_value())
     assert np.any(model.recur[...] != trainer.state.params["recur"].get_value())
 
