@@ -148,7 +148,8 @@ def test_a_run_goes_on_with_other_devices(toy_config, toy_data, tmp_path):
         assert other.step == 3
         recur = other.state.params["recur"].get_value()
         assert recur.addressable_shards[0].data.size == recur.size // parts
-        memory = nnx.filter_state(other.state.rest, Carry)["memory"].get_value()
+        carried: Any = nnx.filter_state(other.state.rest, Carry)
+        memory = carried["memory"].get_value()
         assert memory.addressable_shards[0].data.shape == (8 // parts, 64)
         for batch in batches:
             other.update(batch)
