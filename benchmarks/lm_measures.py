@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import pathlib
 import statistics
 import time
 from typing import Any
@@ -18,7 +17,7 @@ from zoo.lm.sampler import Continuation, Draw, Sampler
 from zoo.options import add_options, read_options
 from zoo.registry import get_task
 from zoo.run import RunConfig
-from zoo.saved import restored_model, sized
+from zoo.saved import restored_model
 from zoo.task import Data
 from zoo.trainer import Trainer
 
@@ -30,16 +29,15 @@ TIMED_STEPS = 15
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run, its checkpoint, and the folder of its text."""
+    """A run and its checkpoint."""
 
     config: RunConfig
     checkpoint: Checkpoint
-    corpus: pathlib.Path
 
     def data(self) -> Data:
         """The data it was trained on."""
         meta = self.checkpoint.meta
-        return TASK.load_data(self.config.data, self.corpus, model=self.config.model, meta=meta)
+        return TASK.load_data(self.config.data, None, model=self.config.model, meta=meta)
 
     def changed(self, deq: dict[str, Any], **model: Any) -> "Run":
         """The same weights with other DEQ options and sizes."""
@@ -48,7 +46,7 @@ class Run:
             deq=dataclasses.replace(self.config.deq, **deq),
             model=dataclasses.replace(self.config.model, **model),
         )
-        return dataclasses.replace(self, config=config)
+        return Run(config, self.checkpoint)
 
 
 def count(run: Run) -> int:
@@ -73,11 +71,10 @@ def seconds_per_step(run: Run) -> float:
     return statistics.median(times[2:])
 
 
-def step_memory(options: str, corpus: pathlib.Path) -> int:
+def step_memory(options: str) -> int:
     """Bytes of temporaries of the compiled training step for these command-line options."""
     config = _configured(options)
-    data = TASK.load_data(config.data, corpus, model=config.model, meta={})
-    config = dataclasses.replace(config, model=sized(config.model, data))
+    data = TASK.load_data(config.data, None, model=config.model, meta={})
     trainer = Trainer(TASK, config, data)
     size = config.train.batch_size
     batch = next(iter(data.train.train_batches(size, seed=0, start=0, stop=1)))

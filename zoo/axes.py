@@ -10,27 +10,27 @@ scale and its optimiser state.
 import re
 from collections.abc import Mapping
 
-from zoo.mesh import DATA, MODEL
+from zoo.mesh import DATA, MODEL, REPLICA
 
 Axes = Mapping[str, tuple[str, ...]]  # pattern of a path -> names of its arrays' last axes
 
-RULES: Mapping[str, str | None] = {
-    "batch": DATA,  # samples, or streams
-    "vocab": MODEL,  # words
-    "heads": MODEL,  # features of attention heads
-    "hidden": MODEL,  # inner features of a residual block
-    "width": None,  # features of one attention head
-    "embed": None,  # features of the state: whole, so that f's output is summed only once
+RULES: Mapping[str, tuple[str, ...]] = {
+    "batch": (REPLICA, DATA),  # samples, or streams
+    "vocab": (MODEL,),  # words
+    "heads": (MODEL,),  # features of attention heads
+    "hidden": (MODEL,),  # inner features of a residual block
+    "width": (),  # features of one attention head
+    "embed": (),  # features of the state: whole, so that f's output is summed only once
 }
 
 
-def mesh_axes(axes: Axes, path: str, ndim: int) -> tuple[str | None, ...]:
-    """The mesh axis of each of the `ndim` axes of the array at a dotted path, as `RULES` say.
+def mesh_axes(axes: Axes, path: str, ndim: int) -> tuple[tuple[str, ...], ...]:
+    """The mesh axes of each of the `ndim` axes of the array at a dotted path, as `RULES` say.
 
     Names are aligned at the last axis: a bias (features,) has the last name of its kernel.
     """
     for pattern, names in axes.items():
         if re.search(pattern, path):
             found = tuple(RULES[name] for name in names)[-ndim:] if ndim else ()
-            return (None,) * (ndim - len(found)) + found
-    return (None,) * ndim
+            return ((),) * (ndim - len(found)) + found
+    return ((),) * ndim

@@ -1,5 +1,6 @@
 """Where the arrays of a run live on a mesh."""
 
+import math
 from collections.abc import Mapping
 
 import jax
@@ -44,7 +45,7 @@ class Layout:
     @property
     def parts(self) -> int:
         """How many parts a batch is cut into."""
-        return self.mesh.shape[DATA]
+        return self._size(RULES["batch"])
 
     @property
     def waits(self) -> bool:
@@ -58,9 +59,8 @@ class Layout:
     def check_batch_size(self, batch_size: int) -> None:
         """Raises UserError unless a training batch can be cut into equal parts."""
         if batch_size % self.parts:
-            raise UserError(
-                f"batch_size {batch_size} cannot be split evenly over {DATA}={self.parts}"
-            )
+            sizes = "*".join(f"{name}={self.mesh.shape[name]}" for name in RULES["batch"])
+            raise UserError(f"batch_size {batch_size} cannot be split evenly over {sizes}")
 
     def params(self, params: nnx.State, *, whole: bool = False) -> nnx.State:
         """A sharding for each parameter; if `whole`, without the splits of FSDP."""
@@ -128,14 +128,15 @@ class Layout:
 
     def _of_parameter(self, path: tuple, shape: tuple[int, ...], whole: bool) -> NamedSharding:
         names = mesh_axes(self._axes, ".".join(map(str, path)), len(shape))
-        spec: list[str | None] = [
-            name if self._divides(name, n) else None for name, n in zip(names, shape, strict=True)
-        ]
-        free = [i for i, n in enumerate(shape) if spec[i] is None and self._divides(DATA, n)]
-        if self.fsdp and not whole and free and np.prod(shape) >= BIG:
-            spec[max(free, key=lambda i: shape[i])] = DATA
-        return NamedSharding(self.mesh, PartitionSpec(*spec))
+        spec = [of if self._divides(of, n) else () for of, n in zip(names, shape, strict=True)]
+        free = [i for i, n in enumerate(shape) if not spec[i] and self._divides((DATA,), n)]
+        if self.fsdp and not whole and free and math.prod(shape) >= BIG:
+            spec[max(free, key=lambda i: shape[i])] = (DATA,)
+        return NamedSharding(self.mesh, PartitionSpec(*(of or None for of in spec)))
 
-    def _divides(self, name: str | None, n: int) -> bool:
-        """Whether an axis of length n can be split, which takes more than one device."""
-        return name is not None and self.mesh.shape[name] > 1 and n % self.mesh.shape[name] == 0
+    def _divides(self, of: tuple[str, ...], n: int) -> bool:
+        """Whether an axis of length n can be split over these, which are more than one device."""
+        return self._size(of) > 1 and n % self._size(of) == 0
+
+    def _size(self, of: tuple[str, ...]) -> int:
+        return math.prod(self.mesh.shape[name] for name in of)

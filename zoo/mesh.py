@@ -8,8 +8,9 @@ import jax
 from zoo.errors import UserError
 from zoo.options import option
 
-DATA, MODEL = "data", "model"  # axes of every mesh: over samples, and over parts of a layer
-AXES = (DATA, MODEL)
+# axes of every mesh: the last one is for parts of a layer, the others for samples; FSDP splits over
+# `data` only, so that `replica` can be the nodes and `data` the devices in a node
+REPLICA, DATA, MODEL = AXES = ("replica", "data", "model")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +22,16 @@ class Devices:
     Args:
         mesh: sizes of the mesh's axes, as in `data=4,model=2`; empty: one device, or with several
             processes all devices on `data`.
-        fsdp: hold each part of parameters and optimiser state on one device of `data` only.
+        fsdp: of parameters and optimiser state, each device of `data` holds a part only.
 
     Raises:
         ValueError: `mesh` cannot be read; the text says what can be.
     """
 
     mesh: str = option(
-        "", "devices by axis: data=8, or data=4,model=2 (also splits layers)", also=("eval",)
+        "",
+        "devices by axis: data=8; data=4,model=2 (layers too); replica=2,data=4 (--fsdp in fours)",
+        also=("eval",),
     )
     fsdp: bool = option(False, "split parameters and optimiser state over the axis data")
 
@@ -42,7 +45,7 @@ class Devices:
             name, _, size = part.partition("=")
             if name not in AXES:
                 raise ValueError(
-                    f"mesh {self.mesh!r}: unknown axis {name!r}, there are {' and '.join(AXES)}"
+                    f"mesh {self.mesh!r}: unknown axis {name!r}, there are {', '.join(AXES)}"
                 )
             if not size.isdecimal() or int(size) < 1:
                 raise ValueError(f"mesh {self.mesh!r}: expected {name}=N with a positive N")
@@ -52,7 +55,7 @@ class Devices:
         return sizes
 
     def make_mesh(self) -> jax.sharding.Mesh:
-        """The mesh, with both axes.
+        """The mesh, with all axes.
 
         Raises:
             UserError: there are fewer devices, or a process would have none of its own.

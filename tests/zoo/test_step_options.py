@@ -131,15 +131,17 @@ def test_tolerances_that_bfloat16_cannot_meet(counting_task, tiny_run, tiny_data
 
 
 def test_schedules():
-    rate: Any = lambda **o: learning_rate(TrainConfig(steps=100, lr=2.0, **o), own=lambda _: 7.0)
-    assert rate()(3) == 7.0
-    assert rate(schedule="constant")(99) == 2.0
-    np.testing.assert_allclose(rate(schedule="linear")(25), 1.5)
-    np.testing.assert_allclose(rate(schedule="cosine")(50), 1.0, rtol=1e-6)
-    warm = rate(schedule="cosine", warmup=10)
-    first, later = ([float(warm(i)) for i in steps] for steps in ((0, 4, 9, 10), (55, 100)))
-    np.testing.assert_allclose(first, [0.2, 1, 2, 2], rtol=1e-6)
-    np.testing.assert_allclose(later, [1, 0], atol=1e-6)
+    def rates(steps: list[int], **options) -> list[float]:
+        train = TrainConfig(steps=100, lr=2.0, **options)
+        schedule = learning_rate(train, own=lambda step: 7.0 + step)
+        return [float(np.asarray(schedule(step))) for step in steps]
+
+    assert rates([3]) == [10.0]
+    assert rates([0, 99], schedule="constant") == [2, 2]
+    np.testing.assert_allclose(rates([25], schedule="linear"), [1.5])
+    np.testing.assert_allclose(rates([50], schedule="cosine"), [1.0], rtol=1e-6)
+    warm = rates([0, 4, 9, 10, 55, 100], schedule="cosine", warmup=10)
+    np.testing.assert_allclose(warm, [0.2, 1, 2, 2, 1, 0], atol=1e-6)
 
 
 def test_clipping_bounds_the_whole_gradient():
