@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint notebooks bench clean
+.PHONY: demo test check lint notebooks parity bench clean
 
 demo: $(VENV)/.zoo  ## trains an equilibrium model on real images, prints its accuracy, plots
 	$(BIN)/python -m zoo train mdeq --preset quick --out runs/demo
@@ -21,6 +21,13 @@ lint: $(VENV)/.dev
 
 notebooks: $(VENV)/.dev  ## executes every notebook
 	$(BIN)/python -m pytest -q tests/test_notebooks.py
+
+GOLDEN ?= ../shared/golden
+parity: $(VENV)/.dev  ## compares the models with all reference folders in GOLDEN
+	for folder in $(wildcard $(GOLDEN)/mdeq_cifar/*/); do \
+	  $(BIN)/python -m zoo parity mdeq $$folder || exit 1; done
+	for folder in $(wildcard $(GOLDEN)/deq_lm/*/ $(GOLDEN)/deq_seq/*/); do \
+	  $(BIN)/python -m zoo parity lm $$folder || exit 1; done
 
 bench: $(VENV)/.bench  ## measures jdeq beside its peers
 	$(BIN)/python -m benchmarks

@@ -31,18 +31,14 @@ def training_rows(out):
     return [{k: v for k, v in r.items() if k != "step_time"} for r in rows]
 
 
-@pytest.mark.parametrize("norm_type", ["weight_norm", "spectral_norm"])
-def test_a_resumed_run_equals_an_uninterrupted_one(
-    norm_type, counting_task, tiny_run, tiny_data, tmp_path
-):
-    deq = dataclasses.replace(tiny_run.deq, norm_type=norm_type)
+def test_a_resumed_run_equals_an_uninterrupted_one(counting_task, tiny_run, tiny_data, tmp_path):
+    deq = dataclasses.replace(tiny_run.deq, norm_type="spectral_norm")  # which has a state
     tiny_run = dataclasses.replace(tiny_run, deq=deq)
     through = Trainer(counting_task, tiny_run, tiny_data)
     vectors = lambda: jax.tree.leaves(nnx.filter_state(through.state.rest, jdeq.nn.PowerIteration))
     start = jax.device_get(vectors())
     whole = through.fit(tmp_path / "a")
-    assert bool(start) == (norm_type == "spectral_norm")
-    assert all(np.any(a != b) for a, b in zip(start, vectors(), strict=True))
+    assert start and all(np.any(a != b) for a, b in zip(start, vectors(), strict=True))
 
     first = Trainer(counting_task, tiny_run, tiny_data)
     first.fit(tmp_path / "b", stop_after=4)

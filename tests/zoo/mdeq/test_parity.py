@@ -8,7 +8,7 @@ from zoo.mdeq.parity import check
 from zoo.mdeq.reference import Reference
 from zoo.parity import compare, compare_many, relative_error, table
 
-FOLDERS = ["two_branch", "four_branch", "three_branch_deep", "small_published"]
+FOLDERS = ["two_branch", "three_branch_deep"]  # `make parity` takes the larger ones, too
 
 
 @pytest.mark.slow
