@@ -92,7 +92,7 @@ def signatures(count: int) -> tuple[Signature, ...]:
     )
 
 
-SIGNATURES = signatures(48)
+SIGNATURES = signatures(36)
 
 
 def equilibrium(xp, case, z, batch_dims: int, *, breaks: bool = True):
