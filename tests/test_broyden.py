@@ -65,3 +65,17 @@ def test_an_affine_map_takes_two_n_steps(update, radius):
 def test_options_are_checked():
     with pytest.raises(ValueError, match="update must be 'good' or 'bad', got 'ugly'"):
         jdeq.Broyden(update="ugly")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("update", ["good", "bad"])
+def test_tiny_steps_can_be_unrolled(update):
+    """In float32, where 1 / |d|^2 is finite but its derivative, 1 / |d|^4, is not."""
+    rates = jnp.array([[0.1, 0.3, 0.5]], jnp.float32)
+    solver = jdeq.Broyden(update=update, max_iter=6, tol=1e-5)
+
+    def loss(x):
+        f = lambda z: rates * z + x
+        return jdeq.deq(f, jnp.zeros_like(x), solver=solver, backward="unroll")[0].sum()
+
+    gradient = jax.grad(loss)(jnp.full((1, 3), 1e-11, jnp.float32))
+    np.testing.assert_allclose(gradient, 1 / (1 - rates), rtol=1e-2)

@@ -92,7 +92,7 @@ def signatures(count: int) -> tuple[Signature, ...]:
     )
 
 
-SIGNATURES = signatures(36)
+SIGNATURES = signatures(72)
 
 
 def equilibrium(xp, case, z, batch_dims: int, *, breaks: bool = True):

@@ -21,6 +21,7 @@ from zoo.checkpoint import (
     numbered,
     score_of,
 )
+from zoo.distributed import is_first
 from zoo.errors import UserError
 from zoo.manifest import Damaged, write_manifest
 
@@ -51,7 +52,7 @@ class Saver:
         self._out, self._keep = out, keep
         self._saving: int | None = None
         self._facts: dict[str, Any] = {}
-        self._primary = jax.process_index() == 0
+        self._primary = is_first()
         if self._primary:
             try:
                 self._tidy(start)

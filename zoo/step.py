@@ -12,7 +12,7 @@ from zoo.carry import Carry
 from zoo.layout import Layout
 from zoo.precision import cast, cast_like, wide
 from zoo.skipping import accepted
-from zoo.state import TrainState as TrainState
+from zoo.state import TrainState
 from zoo.task import Task, TrainConfig
 
 Step = Callable[[TrainState, Any, jax.Array, Any], tuple[TrainState, dict[str, jax.Array]]]

@@ -76,9 +76,9 @@ def test_gradient_of_a_coupled_tanh_network_is_the_dense_one(solver):
 
 
 @pytest.mark.slow
-def test_derivatives_of_both_orders_agree_with_finite_differences():
+@pytest.mark.parametrize("solver", ["fixed_point_iter", "broyden"])
+def test_derivatives_of_both_orders_agree_with_finite_differences(solver):
     f, params, z0 = tanh_system(batch=2)
-    solver = "fixed_point_iter"
 
     def loss(p):
         z, _ = jdeq.deq(
