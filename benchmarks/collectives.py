@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from zoo.layout import Layout
+from zoo.devices.layout import Layout
+from zoo.devices.mesh import Devices
 from zoo.mdeq.config import MDEQConfig
-from zoo.mesh import Devices
-from zoo.program import Program
 from zoo.registry import get_task
 from zoo.run import RunConfig
+from zoo.training.program import Program
 
 LAYOUTS = {
     "data=8": Devices("data=8"),

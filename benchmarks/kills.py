@@ -21,10 +21,10 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from zoo.checkpoint import Checkpoint, checkpoint_paths, find_checkpoint
+from zoo.checkpoints.checkpoint import Checkpoint, checkpoint_paths, find_checkpoint
+from zoo.checkpoints.saving import BEING_WRITTEN
 from zoo.errors import UserError
-from zoo.metrics import read_metrics
-from zoo.saving import BEING_WRITTEN
+from zoo.logs.metrics import read_metrics
 
 ZOO = (sys.executable, "-m", "zoo")
 SMALL = (

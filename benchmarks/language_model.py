@@ -19,10 +19,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from zoo.checkpoint import find_checkpoint
-from zoo.metrics import read_metrics
+from zoo.checkpoints.checkpoint import find_checkpoint
+from zoo.checkpoints.saved import saved_run
+from zoo.logs.metrics import read_metrics
 from zoo.registry import get_task
-from zoo.saved import saved_run
 
 from .lm_measures import Run, count, evaluated, machine, sampled, seconds_per_step, step_memory
 

@@ -10,16 +10,16 @@ import jax
 from flax import nnx
 
 import jdeq
-from zoo.checkpoint import Checkpoint
+from zoo.checkpoints.checkpoint import Checkpoint
+from zoo.checkpoints.saved import restored_model
 from zoo.data.vocabulary import Vocabulary
-from zoo.evaluation import Evaluation, Evaluator
 from zoo.lm.sampler import Continuation, Draw, Sampler
 from zoo.options import add_options, read_options
 from zoo.registry import get_task
 from zoo.run import RunConfig
-from zoo.saved import restored_model
 from zoo.task import Data
-from zoo.trainer import Trainer
+from zoo.training.evaluation import Evaluation, Evaluator
+from zoo.training.trainer import Trainer
 
 from .stability import machine as machine
 

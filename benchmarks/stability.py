@@ -25,10 +25,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import jdeq
-from zoo.fit import Diverged
 from zoo.registry import get_task
 from zoo.run import RunConfig
-from zoo.trainer import Trainer
+from zoo.training.fit import Diverged
+from zoo.training.trainer import Trainer
 
 MODELS = {  # what each one sets in the preset's DEQ options
     "none": {"norm_type": "none"},

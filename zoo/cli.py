@@ -13,7 +13,7 @@ from zoo.commands.train import train
 from zoo.commands.trained import evaluate, sample
 from zoo.commands.weights import export_weights, import_weights
 from zoo.errors import UserError
-from zoo.interrupt import Interrupted
+from zoo.training.interrupt import Interrupted
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,

@@ -12,7 +12,7 @@ from flax import nnx
 from jax import Array
 
 import jdeq
-from zoo.metrics import Metric
+from zoo.logs.metrics import Metric
 from zoo.options import option
 from zoo.parity import Row
 
@@ -230,7 +230,7 @@ class SolvingTask(Task, Protocol):
 
 @runtime_checkable
 class PartitionedTask(Task, Protocol):
-    """A model whose layers can be split over devices; see `zoo.axes`."""
+    """A model whose layers can be split over devices; see `zoo.devices.axes`."""
 
     axes: Mapping[str, tuple[str, ...]]
 

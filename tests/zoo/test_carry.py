@@ -13,15 +13,15 @@ from flax import nnx
 from tests.zoo.test_cli import run
 from tests.zoo.toy_lm import TASK, Toy, ToyConfig, ToyTask
 from zoo.carry import Carry, forget, fresh_carry
-from zoo.checkpoint import Checkpoint, find_checkpoint
+from zoo.checkpoints.checkpoint import Checkpoint, find_checkpoint
 from zoo.data.streams import Streams
 from zoo.data.vocabulary import Vocabulary
-from zoo.evaluation import Evaluator
-from zoo.metrics import read_metrics
+from zoo.logs.metrics import read_metrics
 from zoo.registry import MODELS
 from zoo.run import RunConfig
 from zoo.task import Data
-from zoo.trainer import Trainer
+from zoo.training.evaluation import Evaluator
+from zoo.training.trainer import Trainer
 
 PRESET = TASK.presets["quick"]
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 40

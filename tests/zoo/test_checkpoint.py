@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zoo.checkpoint import checkpoint_paths, find_checkpoint
+from zoo.checkpoints.checkpoint import checkpoint_paths, find_checkpoint
+from zoo.checkpoints.manifest import Damaged, verified_facts
+from zoo.checkpoints.saving import Saver
 from zoo.errors import UserError
-from zoo.manifest import Damaged, verified_facts
-from zoo.saving import Saver
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -163,16 +163,16 @@ def test_training_goes_on_while_a_copy_is_written(tmp_path, monkeypatch):
     """The arrays are donated to the next step before anything is on the disk."""
     import threading
 
-    import zoo.saving
+    import zoo.checkpoints.saving
 
     go_on = threading.Event()
-    write = zoo.saving.write_manifest
+    write = zoo.checkpoints.saving.write_manifest
 
     def late(*args, **kwargs):
         assert go_on.wait(60)
         write(*args, **kwargs)
 
-    monkeypatch.setattr(zoo.saving, "write_manifest", late)
+    monkeypatch.setattr(zoo.checkpoints.saving, "write_manifest", late)
     step = jax.jit(lambda w: [a + 1 for a in w], donate_argnums=0)
     w = step([jnp.zeros(1_000_000), jnp.zeros(3)])
     with Saver(tmp_path, keep=2, start=0) as saver:
@@ -188,13 +188,13 @@ def test_training_goes_on_while_a_copy_is_written(tmp_path, monkeypatch):
 
 def test_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch):
     """In the background, where the step that saved has long been over."""
-    import zoo.saving
+    import zoo.checkpoints.saving
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     fill(tmp_path, {1: None})
-    monkeypatch.setattr(zoo.saving, "write_manifest", full)
+    monkeypatch.setattr(zoo.checkpoints.saving, "write_manifest", full)
     with Saver(tmp_path, keep=2, start=1) as saver:
         saver.save(2, state(2), {}, {})
         with pytest.raises(
@@ -211,9 +211,9 @@ def test_the_limit_of_a_real_disk(tmp_path):
     """Files may not grow beyond a limit, as far as the operating system is concerned."""
     program = f"""
         import resource, pathlib, jax.numpy as jnp, numpy as np
-        from zoo.checkpoint import find_checkpoint
+        from zoo.checkpoints.checkpoint import find_checkpoint
         from zoo.errors import UserError
-        from zoo.saving import Saver
+        from zoo.checkpoints.saving import Saver
         out = pathlib.Path({str(tmp_path)!r})
         noise = lambda n: jnp.asarray(np.random.default_rng(0).normal(size=n))
         with Saver(out, keep=2, start=0) as saver:
@@ -246,8 +246,8 @@ def test_restored_arrays_lie_where_those_of_the_state_do(tmp_path, n):
     program = f"""
         import pathlib, sys, jax, jax.numpy as jnp, numpy as np
         from jax.sharding import NamedSharding, PartitionSpec as P
-        from zoo.checkpoint import find_checkpoint
-        from zoo.saving import Saver
+        from zoo.checkpoints.checkpoint import find_checkpoint
+        from zoo.checkpoints.saving import Saver
         out, part = pathlib.Path({str(tmp_path)!r}), sys.argv[1]
         auto = jax.sharding.AxisType.Auto
         mesh = jax.make_mesh((jax.device_count(),), ("d",), axis_types=(auto,))

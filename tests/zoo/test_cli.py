@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.zoo.conftest import TINY_DEQ
-from zoo.checkpoint import find_checkpoint
+from zoo.checkpoints.checkpoint import find_checkpoint
 from zoo.cli import main
 from zoo.registry import MODELS, get_task
 

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from zoo.metrics import read_metrics
+from zoo.logs.metrics import read_metrics
 
 pytestmark = pytest.mark.slow
 ROOT = pathlib.Path(__file__).parents[2]

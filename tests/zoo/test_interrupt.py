@@ -13,10 +13,10 @@ import pytest
 
 from benchmarks.kills import survive
 from tests.zoo.test_carry import TEXT
-from zoo.checkpoint import find_checkpoint
+from zoo.checkpoints.checkpoint import find_checkpoint
 from zoo.data.samples import Samples
-from zoo.interrupt import Interrupted, StopSignal, agreed
-from zoo.metrics import read_metrics
+from zoo.logs.metrics import read_metrics
+from zoo.training.interrupt import Interrupted, StopSignal, agreed
 
 ROOT = pathlib.Path(__file__).parents[2]
 TOY = (

@@ -13,15 +13,15 @@ from benchmarks.collectives import Collective, collectives
 from tests.zoo.test_cli import run
 from tests.zoo.toy_lm import TASK as TOY, ToyConfig
 from zoo.data.streams import Streams
+from zoo.devices.layout import Layout
+from zoo.devices.mesh import Devices
 from zoo.errors import UserError
-from zoo.layout import Layout
 from zoo.lm.task import TASK as LM
-from zoo.mesh import Devices
-from zoo.program import Program
 from zoo.registry import MODELS
 from zoo.run import RunConfig
 from zoo.task import Data
-from zoo.trainer import Trainer
+from zoo.training.program import Program
+from zoo.training.trainer import Trainer
 
 TOKENS = np.random.default_rng(0).integers(0, 96, 600).astype(np.int32)
 QUICK = LM.presets["quick"]

@@ -9,7 +9,7 @@ import pytest
 
 import jdeq
 from tests.zoo.test_cli import TINY_OPTIONS, run
-from zoo.checkpoint import find_checkpoint
+from zoo.checkpoints.checkpoint import find_checkpoint
 from zoo.run import RunConfig
 
 LINES = {  # what the paper types: what it means; the defaults are TorchDEQ's

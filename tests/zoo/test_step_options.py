@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from tests.zoo.toy_lm import TASK, ToyConfig
-from zoo.checkpoint import find_checkpoint
+from zoo.checkpoints.checkpoint import find_checkpoint
+from zoo.checkpoints.saved import restored_model
 from zoo.data.cifar10 import crop_and_flip
 from zoo.data.samples import Samples
 from zoo.data.streams import Streams
+from zoo.devices.mesh import Devices
 from zoo.errors import UserError
-from zoo.mesh import Devices
-from zoo.optimizer import learning_rate
 from zoo.registry import MODELS
 from zoo.run import RunConfig
-from zoo.saved import restored_model
 from zoo.task import Data, TrainConfig
-from zoo.trainer import Trainer
+from zoo.training.optimizer import learning_rate
+from zoo.training.trainer import Trainer
 
 TOKENS = np.random.default_rng(0).integers(0, 5, 600).astype(np.int32)
 DATA = Data(Streams(TOKENS, 8), test=Streams(TOKENS[:100], 8))

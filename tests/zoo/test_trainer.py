@@ -7,11 +7,11 @@ import pytest
 from flax import nnx
 
 import jdeq
-from zoo.checkpoint import find_checkpoint
+from zoo.checkpoints.checkpoint import find_checkpoint
 from zoo.errors import UserError
-from zoo.fit import Diverged
-from zoo.metrics import read_metrics
-from zoo.trainer import Trainer
+from zoo.logs.metrics import read_metrics
+from zoo.training.fit import Diverged
+from zoo.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
 

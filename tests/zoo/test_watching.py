@@ -14,15 +14,15 @@ from flax import nnx
 from tests.zoo.test_carry import TEXT
 from tests.zoo.test_cli import run
 from tests.zoo.toy_lm import TASK, ToyConfig, ToyTask
-from zoo.checkpoint import checkpoint_paths, find_checkpoint
+from zoo.checkpoints.checkpoint import checkpoint_paths, find_checkpoint
 from zoo.data.streams import Streams
-from zoo.fit import Diverged, Watch
-from zoo.metrics import MetricsLog, read_metrics
+from zoo.logs.metrics import MetricsLog, read_metrics
 from zoo.registry import MODELS
 from zoo.run import RunConfig
-from zoo.spectrum import SpectralRadius
 from zoo.task import Data
-from zoo.trainer import Trainer
+from zoo.training.fit import Diverged, Watch
+from zoo.training.spectrum import SpectralRadius
+from zoo.training.trainer import Trainer
 
 PRESET = TASK.presets["quick"]
 PNG = b"\x89PNG"

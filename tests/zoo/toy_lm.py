@@ -18,11 +18,11 @@ from zoo.carry import Carry, forget
 from zoo.cli import main
 from zoo.data.text import load_corpus
 from zoo.data.vocabulary import Vocabulary
-from zoo.metrics import PERPLEXITY
-from zoo.optimizer import learning_rate
+from zoo.logs.metrics import PERPLEXITY
 from zoo.options import from_data, option
 from zoo.registry import MODELS
 from zoo.task import Preset, TrainConfig
+from zoo.training.optimizer import learning_rate
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.comparison import LoggedRun, comparison
 from zoo.errors import UserError
-from zoo.plots import plot_runs
+from zoo.logs.comparison import LoggedRun, comparison
+from zoo.logs.plots import plot_runs
 
 
 def plot(argv: Sequence[str]) -> int:

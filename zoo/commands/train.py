@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 import jdeq
-from zoo.checkpoint import find_checkpoint
+from zoo.checkpoints.checkpoint import find_checkpoint
+from zoo.checkpoints.saved import saved_run, sized
 from zoo.commands.arguments import (
     add_data_option,
     first_pass,
@@ -16,17 +17,16 @@ from zoo.commands.arguments import (
     preset_of,
     valid,
 )
-from zoo.distributed import add_process_options, is_first, join_processes
+from zoo.devices.distributed import add_process_options, is_first, join_processes
+from zoo.devices.mesh import Devices
 from zoo.errors import UserError
-from zoo.fit import Watch
-from zoo.folder import set_aside
-from zoo.mesh import Devices
+from zoo.logs.folder import set_aside
 from zoo.options import add_options, read_options
 from zoo.plugins import add_plugin_option
 from zoo.run import RunConfig
-from zoo.saved import saved_run, sized
 from zoo.task import Preset, Task
-from zoo.trainer import Trainer
+from zoo.training.fit import Watch
+from zoo.training.trainer import Trainer
 
 DEFAULT_OUT = "runs"
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from flax import nnx
 
 import jdeq
-from zoo.checkpoint import Checkpoint, find_checkpoint
+from zoo.checkpoints.checkpoint import Checkpoint, find_checkpoint
+from zoo.checkpoints.saved import restored_model, saved_run, sized
 from zoo.commands.arguments import (
     add_checkpoint_options,
     add_data_option,
@@ -18,15 +19,14 @@ from zoo.commands.arguments import (
     valid,
     wants_help,
 )
+from zoo.devices.layout import Layout
+from zoo.devices.mesh import Devices
 from zoo.errors import UserError
-from zoo.evaluation import Evaluator
-from zoo.layout import Layout
-from zoo.mesh import Devices
 from zoo.options import add_options, read_options
 from zoo.plugins import add_plugin_option
 from zoo.run import RunConfig
-from zoo.saved import restored_model, saved_run, sized
 from zoo.task import SamplingTask, Task
+from zoo.training.evaluation import Evaluator
 
 SAME_WEIGHTS = ("norm_type", "norm_no_scale")  # options that decide which parameters there are
 

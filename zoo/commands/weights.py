@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from zoo.artefact import exported, save_artefact, signature
-from zoo.checkpoint import find_checkpoint
+from zoo.checkpoints.checkpoint import find_checkpoint
+from zoo.checkpoints.conversion import converted_config, import_checkpoint, save_arrays
+from zoo.checkpoints.saved import restored_model, saved_run
 from zoo.commands.arguments import (
     add_checkpoint_options,
     make_folder,
@@ -13,10 +15,8 @@ from zoo.commands.arguments import (
     preset_of,
     task_of,
 )
-from zoo.conversion import converted_config, import_checkpoint, save_arrays
 from zoo.errors import UserError
 from zoo.run import RunConfig
-from zoo.saved import restored_model, saved_run
 
 
 def import_weights(argv: Sequence[str]) -> int:

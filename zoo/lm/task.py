@@ -24,11 +24,11 @@ from zoo.lm.presets import MAX_NORM, PRESETS
 from zoo.lm.reader import Reader
 from zoo.lm.sampler import Draw, Sampler
 from zoo.lm.torch_names import import_state_dict, lm_state_dict
-from zoo.metrics import PERPLEXITY
-from zoo.optimizer import learning_rate
+from zoo.logs.metrics import PERPLEXITY
 from zoo.parity import Row
 from zoo.reference import deq_config
 from zoo.task import Data, Preset, TrainConfig
+from zoo.training.optimizer import learning_rate
 
 WARM_UP = 8 / 150  # share of the steps, in both designs
 

@@ -17,6 +17,7 @@ from zoo.data.cifar10 import cifar10, crop_and_flip
 from zoo.data.digits import digits
 from zoo.data.samples import Samples
 from zoo.errors import UserError
+from zoo.logs.metrics import ACCURACY
 from zoo.mdeq import parity
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.full_stage import State
@@ -24,13 +25,12 @@ from zoo.mdeq.model import MDEQ
 from zoo.mdeq.presets import PRESETS
 from zoo.mdeq.torch_names import torch_names
 from zoo.mdeq.upstream import model_config
-from zoo.metrics import ACCURACY
-from zoo.optimizer import learning_rate
 from zoo.parity import Row
 from zoo.precision import wide
 from zoo.reference import deq_config
 from zoo.task import Data, Preset, TrainConfig
 from zoo.torch_import import export_state_dict, import_arrays
+from zoo.training.optimizer import learning_rate
 
 FINAL_LR = 1e-6
 

@@ -14,18 +14,18 @@ from flax import nnx
 from tests.zoo.lm.conftest import POST_NORM, TIGHT, TINY, UNROLLED, make
 from tests.zoo.test_cli import run
 from zoo.carry import Carry, fresh_carry
-from zoo.checkpoint import Checkpoint
+from zoo.checkpoints.checkpoint import Checkpoint
+from zoo.checkpoints.saving import Saver
 from zoo.data.streams import Streams
-from zoo.evaluation import Evaluator
 from zoo.lm.memory import Memory
 from zoo.lm.model import nll
 from zoo.lm.reader import Reader
 from zoo.lm.sampler import Draw, Sampler
 from zoo.lm.task import TASK
 from zoo.run import RunConfig
-from zoo.saving import Saver
 from zoo.task import Data, TrainConfig
-from zoo.trainer import Trainer
+from zoo.training.evaluation import Evaluator
+from zoo.training.trainer import Trainer
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
 SIZES = (

@@ -9,15 +9,15 @@ import numpy as np
 from flax import nnx
 
 import jdeq
-from zoo.checkpoint import checkpoint_paths
+from zoo.checkpoints.checkpoint import checkpoint_paths
+from zoo.checkpoints.saving import Saver
 from zoo.errors import UserError
-from zoo.optimizer import make_optimizer
 from zoo.reference import read_config
 from zoo.run import RunConfig
-from zoo.saving import Saver
-from zoo.state import initial_state
 from zoo.task import Preset, Task
 from zoo.torch_import import load_arrays
+from zoo.training.optimizer import make_optimizer
+from zoo.training.state import initial_state
 
 
 def converted_config(task: Task, preset: Preset, path: pathlib.Path) -> tuple[Any, jdeq.DEQConfig]:

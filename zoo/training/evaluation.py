@@ -9,8 +9,8 @@ import numpy as np
 from flax import nnx
 
 from zoo.carry import Carry, fresh_carry
-from zoo.layout import Layout
-from zoo.metrics import Metric
+from zoo.devices.layout import Layout
+from zoo.logs.metrics import Metric
 from zoo.task import Split, Task
 
 

@@ -6,12 +6,12 @@ from typing import TypeVar
 import jax
 from flax import nnx
 
-from zoo.checkpoint import Checkpoint
+from zoo.checkpoints.checkpoint import Checkpoint
 from zoo.errors import UserError
-from zoo.optimizer import make_optimizer
 from zoo.run import RunConfig
-from zoo.state import initial_state
 from zoo.task import Data, Task
+from zoo.training.optimizer import make_optimizer
+from zoo.training.state import initial_state
 
 T = TypeVar("T")
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import numpy as np
 from tqdm import tqdm
 
-from zoo.distributed import is_first
-from zoo.evaluation import Evaluation
-from zoo.metrics import Metric, MetricsLog
-from zoo.tensorboard import TensorBoardLog
+from zoo.devices.distributed import is_first
+from zoo.logs.metrics import Metric, MetricsLog
+from zoo.logs.tensorboard import TensorBoardLog
+from zoo.training.evaluation import Evaluation
 
 SHOWN = {  # in the bar, by the name of the figure
     "loss": ("loss", "{:.3f}"),

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from zoo.checkpoint import (
+from zoo.checkpoints.checkpoint import (
     FOLDER,
     Checkpoint,
     checkpoint_paths,
@@ -21,9 +21,9 @@ from zoo.checkpoint import (
     numbered,
     score_of,
 )
-from zoo.distributed import is_first
+from zoo.checkpoints.manifest import Damaged, write_manifest
+from zoo.devices.distributed import is_first
 from zoo.errors import UserError
-from zoo.manifest import Damaged, write_manifest
 
 BEING_WRITTEN = ".orbax-checkpoint-tmp"  # Orbax renames a folder once everything is in it
 REMOVED = "removed-"  # a folder is renamed before it is deleted file by file

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Literal
 
 import jax
 
-from zoo.checkpoint import checkpoint_paths
-from zoo.distributed import is_first
+from zoo.checkpoints.checkpoint import checkpoint_paths
+from zoo.checkpoints.saving import Saver
+from zoo.devices.distributed import is_first
 from zoo.errors import UserError
-from zoo.evaluation import Evaluation
-from zoo.folder import write_config
-from zoo.interrupt import Interrupted, StopSignal, agreed
-from zoo.journal import Journal
-from zoo.metrics import read_metrics
-from zoo.plots import Solver, plot_runs
-from zoo.profiling import Profiler
-from zoo.saving import Saver
-from zoo.spectrum import SpectralRadius
+from zoo.logs.folder import write_config
+from zoo.logs.journal import Journal
+from zoo.logs.metrics import read_metrics
+from zoo.logs.plots import Solver, plot_runs
 from zoo.task import SolvingTask, Task
+from zoo.training.evaluation import Evaluation
+from zoo.training.interrupt import Interrupted, StopSignal, agreed
+from zoo.training.profiling import Profiler
+from zoo.training.spectrum import SpectralRadius
 
 if TYPE_CHECKING:
-    from zoo.trainer import Trainer
+    from zoo.training.trainer import Trainer
 
 Evaluated = Literal["valid", "test"]
 

@@ -7,13 +7,13 @@ import jax
 import optax
 from flax import nnx
 
-from zoo.accumulation import Gradient, accumulated
 from zoo.carry import Carry
-from zoo.layout import Layout
+from zoo.devices.layout import Layout
 from zoo.precision import cast, cast_like, wide
-from zoo.skipping import accepted
-from zoo.state import TrainState
 from zoo.task import Task, TrainConfig
+from zoo.training.accumulation import Gradient, accumulated
+from zoo.training.skipping import accepted
+from zoo.training.state import TrainState
 
 Step = Callable[[TrainState, Any, jax.Array, Any], tuple[TrainState, dict[str, jax.Array]]]
 

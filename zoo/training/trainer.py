@@ -6,15 +6,15 @@ from typing import Literal
 import jax
 import numpy as np
 
-from zoo.checkpoint import Checkpoint, find_checkpoint
-from zoo.evaluation import Evaluation, Evaluator
-from zoo.fit import Fit, Watch
-from zoo.layout import Layout
-from zoo.mesh import Devices
+from zoo.checkpoints.checkpoint import Checkpoint, find_checkpoint
+from zoo.devices.layout import Layout
+from zoo.devices.mesh import Devices
 from zoo.precision import check_tolerances
-from zoo.program import Program
 from zoo.run import RunConfig
 from zoo.task import Batch, Data, Split, Task
+from zoo.training.evaluation import Evaluation, Evaluator
+from zoo.training.fit import Fit, Watch
+from zoo.training.program import Program
 
 
 class Trainer:
@@ -23,7 +23,7 @@ class Trainer:
     The inner step is a single `jax.jit` over split state: everything static is in the graphdef,
     the arrays are donated. Batches and keys depend on the seed and the step alone, so a run
     that continues from a checkpoint makes the very same steps as one that never stopped. On a
-    mesh these are arrays over all devices, which `zoo.layout` places; the step is the same.
+    mesh these are arrays over all devices, which `zoo.devices.layout` places; the step is the same.
 
     Args:
         task: the model.

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from zoo.metrics import Metric
+from zoo.logs.metrics import Metric
 
 STYLES = {"train": {"alpha": 0.6}, "valid": {"marker": "o"}, "test": {"marker": "s"}}
 Rows = Sequence[Mapping[str, Any]]

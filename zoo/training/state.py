@@ -6,8 +6,8 @@ import optax
 from flax import nnx
 
 from zoo.carry import fresh_carry
-from zoo.skipping import NONE, Skips
 from zoo.task import TrainConfig
+from zoo.training.skipping import NONE, Skips
 
 
 class TrainState(NamedTuple):

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.checkpoint import FOLDER, checkpoint_paths
+from zoo.checkpoints.checkpoint import FOLDER, checkpoint_paths
 from zoo.errors import UserError
 
 CONFIG = "config.json"

@@ -3,7 +3,7 @@
 A checkpoint is a folder named by its step. It holds all arrays of the state (parameters,
 optimiser, statistics), and as facts of its manifest the configuration and the data's meta. Its
 step and the configuration's seed are the position in the data and in the random numbers: both are
-functions of these two. `zoo.saving` writes it.
+functions of these two. `zoo.checkpoints.saving` writes it.
 """
 
 import dataclasses
@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from zoo.checkpoints.manifest import Damaged, read_facts, verified_facts
 from zoo.errors import UserError
-from zoo.manifest import Damaged, read_facts, verified_facts
 
 FOLDER = "checkpoints"
 

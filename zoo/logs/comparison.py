@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zoo.errors import UserError
-from zoo.folder import read_run_config
-from zoo.metrics import Metric, read_metrics
+from zoo.logs.folder import read_run_config
+from zoo.logs.metrics import Metric, read_metrics
 from zoo.registry import get_task
 from zoo.run import flat
 

@@ -10,7 +10,7 @@ scale and its optimiser state.
 import re
 from collections.abc import Mapping
 
-from zoo.mesh import DATA, MODEL, REPLICA
+from zoo.devices.mesh import DATA, MODEL, REPLICA
 
 Axes = Mapping[str, tuple[str, ...]]  # pattern of a path -> names of its arrays' last axes
 

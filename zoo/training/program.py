@@ -7,12 +7,12 @@ import jax
 import numpy as np
 from flax import nnx
 
-from zoo.layout import Layout
-from zoo.optimizer import make_optimizer
+from zoo.devices.layout import Layout
 from zoo.run import RunConfig
-from zoo.state import TrainState, initial_state
-from zoo.step import training_step
 from zoo.task import Task
+from zoo.training.optimizer import make_optimizer
+from zoo.training.state import TrainState, initial_state
+from zoo.training.step import training_step
 
 
 class Program:

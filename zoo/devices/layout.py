@@ -9,12 +9,12 @@ import optax
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from zoo.axes import RULES, Axes, mesh_axes
 from zoo.carry import Carry
+from zoo.devices.axes import RULES, Axes, mesh_axes
+from zoo.devices.mesh import DATA, MODEL, Devices
 from zoo.errors import UserError
-from zoo.mesh import DATA, MODEL, Devices
-from zoo.state import TrainState
 from zoo.task import Batch, PartitionedTask, Task
+from zoo.training.state import TrainState
 
 BIG = 1024  # entries from which on an array is worth splitting
 

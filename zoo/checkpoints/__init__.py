@@ -1,0 +1,1 @@
+"""Checkpoints: their files, writing, reading, and PyTorch's."""

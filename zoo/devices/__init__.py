@@ -1,0 +1,1 @@
+"""Where a run computes: devices, processes, and what is split over them."""
