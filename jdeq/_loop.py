@@ -9,7 +9,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from ._info import Status
-from ._space import PyTree, Space, accumulator
+from ._space import PyTree, Space, accumulator, put
 
 if TYPE_CHECKING:
     from .solvers.base import IterativeSolver
@@ -115,7 +115,7 @@ def advance(
 
     def write(trace: Array, value: Array) -> Array:
         value = jnp.where(active, value, jnp.nan)
-        return lax.dynamic_update_index_in_dim(trace, value, c.k, trace.ndim - 1)
+        return put(trace, value, c.k, trace.ndim - 1)
 
     best = Solution(
         z=space.where(take, c.z, best.z),

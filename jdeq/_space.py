@@ -91,7 +91,7 @@ class Space:
         """The history with `x` in `slot`, the same one for all samples."""
         axis = self.batch_dims
         return jax.tree.map(
-            lambda h, a: lax.dynamic_update_index_in_dim(h, a.astype(h.dtype), slot, axis),
+            lambda h, a: put(h, a.astype(h.dtype), slot, axis),
             history,
             x,
         )
@@ -103,9 +103,7 @@ class Space:
     def read(self, history: PyTree, slot: Array) -> PyTree:
         """The vector in `slot`, the same one for all samples."""
         axis = self.batch_dims
-        return jax.tree.map(
-            lambda h: lax.dynamic_index_in_dim(h, slot, axis, keepdims=False), history
-        )
+        return jax.tree.map(lambda h: pick(h, slot, axis), history)
 
     def dots(self, history: PyTree, x: PyTree) -> Array:
         """<h_j, x> of each vector in the history: `(*batch, size)`."""
@@ -157,6 +155,20 @@ class Space:
         if per_sample.ndim == 0:
             return per_sample
         return lax.expand_dims(per_sample, range(self.batch_dims, like.ndim))
+
+
+def pick(x: Array, index: ArrayLike, axis: int) -> Array:
+    """`x[..., index, ...]` of one axis; `index` is in range, so that no kernel need see to it."""
+    return lax.dynamic_index_in_dim(
+        x, jnp.asarray(index), axis, keepdims=False, allow_negative_indices=False
+    )
+
+
+def put(x: Array, value: Array, index: ArrayLike, axis: int) -> Array:
+    """`x` with `value` at `index` of one axis; `index` is in range."""
+    return lax.dynamic_update_index_in_dim(
+        x, value, jnp.asarray(index), axis, allow_negative_indices=False
+    )
 
 
 def accumulator(*xs: Array) -> jnp.dtype:

@@ -1,16 +1,22 @@
 """Settings for all tests: float64 at hand, eight CPU devices, no implicit promotion."""
 
 import gc
+import os
 
 import jax
+import jaxlib
 import pytest
 
+# most of the time goes into compiling programs that run for milliseconds
+if jaxlib.__version__.startswith("0.10."):  # later ones do not know the flag, and would end
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+    )
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# most of the time goes into compiling programs that run for milliseconds
-jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -31,7 +31,7 @@ class Jaxopt:
         return float(np.sqrt(sum(np.vdot(a, a) for a in z)))
 
     def supports(self, task: Task) -> bool:
-        return task.solver in SOLVERS and task.backward in (None, "IFT: GMRES")
+        return task.solver in SOLVERS and task.backward in (None, "IFT: GMRES", "IFT: default")
 
     def prepare(self, function: Function, task: Task, tol: float) -> Run:
         make, options = SOLVERS[task.solver]
@@ -39,7 +39,8 @@ class Jaxopt:
         def solve(f, z0, args, tol, backward_tol):
             # from its first inverse, the identity, Broyden's method wants z - f(z)
             root = lambda z, args: jax.tree.map(jnp.subtract, z, f(z, args))
-            # it looks at the residual at restarts only; the "incremental" kind takes more products
+            # the default is conjugate gradients on the normal equations; GMRES looks at the
+            # residual at restarts only, and its "incremental" kind takes more products
             gmres = functools.partial(
                 jaxopt.linear_solve.solve_gmres, tol=backward_tol, restart=RESTART
             )
@@ -47,7 +48,7 @@ class Jaxopt:
                 root if make is jaxopt.Broyden else f,
                 tol=tol,
                 maxiter=MAX_ITER,
-                implicit_diff_solve=gmres,
+                implicit_diff_solve=None if task.backward == "IFT: default" else gmres,
                 **options,
             )
             z, state = solver.run(z0, args)

@@ -36,9 +36,10 @@ def backward_options(backward: str | None, tol: float) -> dict[str, Any]:
     if backward is None:
         return {}
     if backward.startswith("IFT: "):
-        name, _ = SOLVERS[backward.removeprefix("IFT: ")]
         rule = {"b_tol": tol, "b_stop_mode": "rel", "b_max_iter": MAX_ITER}
-        return {"ift": True, "b_solver": name, **rule}
+        if backward != "IFT: default":
+            rule["b_solver"], _ = SOLVERS[backward.removeprefix("IFT: ")]
+        return {"ift": True, **rule}
     return {"ift": False, "grad": {"phantom": PHANTOM_STEPS, "JFB": 1}[backward], "tau": 1.0}
 
 
@@ -51,7 +52,7 @@ class TorchDEQ:
 
     def supports(self, task: Task) -> bool:
         backward = (task.backward or "phantom").removeprefix("IFT: ")
-        return backward in SOLVERS or backward in ("phantom", "JFB")
+        return backward in SOLVERS or backward in ("default", "phantom", "JFB")
 
     def prepare(self, function: Function, task: Task, tol: float) -> Run:
         theta = torch_ops.place_theta(function.theta)

@@ -26,6 +26,8 @@ IMPLICIT = [
     Task("Broyden", "IFT: Broyden"),
     Task("fixed point", "IFT: GMRES"),
     Task("Anderson", "IFT: GMRES"),
+    Task("fixed point", "IFT: default"),
+    Task("Anderson", "IFT: default"),
 ]
 # their backward passes do not depend on the tolerance
 APPROXIMATE = [Task("Anderson", "phantom"), Task("fixed point", "JFB"), Task("Broyden", "SHINE")]

@@ -34,6 +34,9 @@ of a row take turns, and the times are medians.
 - f: evaluations of `f`; J: products with its transposed Jacobian by `z`, both counted as they run.
   `f + J ms` is the time of as many in a bare loop of the same library (the last product, by the
   weights, is not in it); overhead is total / that, own the difference.
+- `IFT: default` leaves the choice of the backward solver to the library. For jaxopt these are
+  conjugate gradients on the normal equations; optimistix would build the Jacobian matrix of the
+  whole batch, 1 GB for the smallest function here, and has no such row.
 - jaxopt and optimistix take the batch as one system: jaxopt's Anderson has one set of weights for
   all samples. optimistix has fixed point iteration only; its Newton methods are no counterparts."""
 

@@ -63,11 +63,35 @@ def lines(rows: list[Row]) -> list[str]:
         out.append(
             f"{peer} / jdeq, forward, {len(solved)} rows: own time {owns:.2f}, total {totals:.2f}."
         )
-        solved = pairs(implicit, peer)
-        if solved:
-            totals = geometric_mean(b["total_ms"] / a["total_ms"] for _, a, b in solved)
-            out.append(f"{peer} / jdeq, forward + IFT, {len(solved)} rows: total {totals:.2f}.")
+        for what, chosen in implicit_groups(implicit).items():
+            solved = pairs(chosen, peer)
+            if solved:
+                totals = geometric_mean(b["total_ms"] / a["total_ms"] for _, a, b in solved)
+                out.append(f"{peer} / jdeq, {what}, {len(solved)} rows: total {totals:.2f}.")
     return out
+
+
+def implicit_groups(rows: list[Row]) -> dict[str, list[Row]]:
+    """Rows with implicit gradients, by what is compared."""
+    default = [row for row in rows if row["backward"] == "IFT: default"]
+    return {
+        "forward + IFT by the same backward solver": [row for row in rows if row not in default],
+        "forward + IFT by its default backward solver": default,
+        "forward + IFT by its fastest backward solver": fastest(rows),
+    }
+
+
+def fastest(rows: list[Row]) -> list[Row]:
+    """A row for each function, solver and tolerance, with the fastest of each library."""
+    found: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        key = row["function"], row["solver"], row["tol"]
+        best = found.setdefault(key, {**row, "libraries": {}})["libraries"]
+        for name in row["libraries"]:
+            entry = measured(row, name)
+            if entry and (name not in best or entry["total_ms"] < best[name]["total_ms"]):
+                best[name] = entry
+    return list(found.values())
 
 
 def losses(rows: list[Row]) -> list[str]:

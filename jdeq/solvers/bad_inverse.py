@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._space import PyTree, Space
+from .._space import PyTree, Space, pick
 from .filled import on_leading
-from .history import History
+from .history import History, slot_of
 from .small import matvec, over_square, vecmat, write_column, write_row
 
 
@@ -49,7 +49,7 @@ class BadInverse(NamedTuple):
         A rejected iterate leaves an empty pair behind.
         """
         size = self.solve.shape[-1]
-        slot = (k - 1) % size
+        slot = slot_of(k + (size - 1), size)
         index = lax.broadcasted_iota(k.dtype, self.solve.shape[:-1], self.solve.ndim - 2)
         if again is not None:
             z, g = space.where(again, self.z, z), space.where(again, self.g, g)
@@ -61,7 +61,7 @@ class BadInverse(NamedTuple):
         filled = jnp.minimum(k, size)
 
         products = changes.dots(space, y, filled)
-        square = jnp.sum(jnp.where(index == slot, products, 0), -1, keepdims=True)
+        square = pick(products, slot, products.ndim - 1)[..., None]
         inverse = over_square(jnp.ones_like(square), square)
         others = jnp.where((index == slot) | (index >= filled), 0, products)
         column = -on_leading(matvec, self.solve, others, filled) * inverse

@@ -10,20 +10,20 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-FIRST, GROWTH = 4, 1.5
+FIRST = 8
 
 
 def cuts(size: int) -> tuple[int, ...]:
-    """Where a buffer of `size` entries is cut into parts: `4, 10, 19, 33, ..., size`.
+    """Where a buffer of `size` entries is cut into parts: `8, 26, 64, ..., size`.
 
-    Parts grow, so that few of them make up a long buffer and little is read in vain. No two have
-    the same size: XLA would make their zeros once and copy them.
+    Parts more than double, so that few of them, each of which takes time to compile, make up a long
+    buffer. No two have the same size: XLA would make their zeros once and copy them.
     """
     ends, part = [], FIRST
-    while not ends or ends[-1] < size:
-        ends.append(min(size, (ends[-1] if ends else 0) + part))
-        part = int(GROWTH * part) + 1
-    return tuple(ends)
+    while not ends or size - ends[-1] > part // 2:
+        ends.append((ends[-1] if ends else 0) + part)
+        part = 2 * part + 2
+    return (*ends[:-1], size)
 
 
 def if_filled(
@@ -33,8 +33,11 @@ def if_filled(
     skip: Callable[..., Any],
     *args: Any,
 ) -> Any:
-    """`compute(*args)`, or, on a CPU, `skip(*args)` unless more than `start` entries are filled."""
-    if filled is None:
+    """`compute(*args)`, or, on a CPU, `skip(*args)` unless more than `start` entries are filled.
+
+    What begins at 0 is computed in any case.
+    """
+    if filled is None or start == 0:
         return compute(*args)
     some = filled > start
     return lax.platform_dependent(
@@ -54,7 +57,7 @@ def on_leading(
         filled: () int32.
     """
     size = vector.shape[-1]
-    ends = cuts(size)
+    ends = cuts(size)[1:] or (size,)  # a smaller part saves less than slicing costs
 
     def leading(end: int) -> Callable[[Array, Array], Array]:
         def part(matrix: Array, vector: Array) -> Array:

@@ -6,12 +6,14 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._space import PyTree, Space
+from .._space import PyTree, Space, pick, put
 from .base import check_int
+from .filled import on_leading
+from .history import History
 from .krylov import AffineSolver, Apply, Log, Rule, divide, resolution
 from .small import matvec
 
-FULL = 50  # basis vectors where nobody says: none of the usual solves restarts
+FULL = 32  # basis vectors where nobody says: few solves need more, and they are all held
 
 
 class GMRESState(NamedTuple):
@@ -25,7 +27,7 @@ class GMRESState(NamedTuple):
 
     k: Array
     y: PyTree
-    basis: PyTree
+    basis: History
     q: PyTree
     rotations: Array
     inverse: Array
@@ -51,7 +53,7 @@ class GMRES(AffineSolver):
 
     Args:
         restart: basis vectors before the cycle starts again from its outcome, which saves memory
-            and may slow the solve down or stall it; None: `min(max_iter, 50)`.
+            and may slow the solve down or stall it; None: `min(max_iter, 32)`.
 
     Source: Y. Saad, M. H. Schultz, SIAM J. Sci. Stat. Comput. 7 (1986).
 
@@ -85,7 +87,7 @@ class GMRES(AffineSolver):
         return GMRESState(
             k=jnp.zeros((), jnp.int32),
             y=y,
-            basis=space.history(r, size),
+            basis=History.empty(space, r, size),
             q=space.scale(r, divide(jnp.ones_like(beta), beta, beta > 0)),
             rotations=wide + (row == column).astype(wide.dtype),
             inverse=square,
@@ -110,31 +112,32 @@ class GMRES(AffineSolver):
         """
         k, size = state.k, state.weights.shape[-1]
         eps = resolution(state.q)
-        basis = space.write(state.basis, k, state.q)
+        basis = state.basis.write(space, k, state.q)
         p = self.direction(space, state)
         w = space.sub(p, apply(p))
         before = space.norm(w)
-        h = space.dots(basis, w)
-        w = space.sub(w, space.combine(basis, h))
-        again = space.dots(basis, w)
-        w = space.sub(w, space.combine(basis, again))
+        h = basis.dots(space, w, k + 1)
+        w = space.add(w, basis.accumulate(space, h, k + 1), -1)
+        again = basis.dots(space, w, k + 1)
+        w = space.add(w, basis.accumulate(space, again, k + 1), -1)
         after = space.norm(w)
         after = jnp.where(after > eps * before, after, 0)  # the Krylov space is exhausted
 
-        t = matvec(state.rotations[..., :size], h + again)  # h ends at k: the others are 0
-        top = _entry(t, k)
+        h = jnp.concatenate([h + again, jnp.zeros_like(after)[..., None]], -1)
+        t = on_leading(matvec, state.rotations, h, k + 1)  # h ends at k: the others are 0
+        top = pick(t, k, t.ndim - 1)
         pivot = jnp.hypot(top, after)
         finite = jnp.isfinite(pivot)
         usable = finite & (pivot > eps * before)  # else I - A is singular on the space
         c, s = divide(top, pivot, usable), divide(after, pivot, usable)
-        upper = lax.dynamic_index_in_dim(state.rotations, k, state.rotations.ndim - 2, False)
-        lower = lax.dynamic_index_in_dim(state.rotations, k + 1, state.rotations.ndim - 2, False)
+        axis = state.rotations.ndim - 2
+        upper, lower = pick(state.rotations, k, axis), pick(state.rotations, k + 1, axis)
         upper, lower = (
             c[..., None] * upper + s[..., None] * lower,
             c[..., None] * lower - s[..., None] * upper,
         )
-        index = lax.broadcasted_iota(jnp.int32, h.shape, h.ndim - 1)
-        column = -matvec(state.inverse, jnp.where(index < k, t[..., :size], 0))
+        index = lax.broadcasted_iota(jnp.int32, state.weights.shape, t.ndim - 1)
+        column = -on_leading(matvec, state.inverse, jnp.where(index < k, t[..., :size], 0), k)
         column = jnp.where(index == k, 1, column)
         column = jnp.where(usable[..., None], column, 0)
         column = column * divide(jnp.ones_like(pivot), pivot, usable)[..., None]
@@ -143,7 +146,7 @@ class GMRES(AffineSolver):
         step = jnp.where(keep, state.beta * upper[..., 0], 0)
         weights = state.weights + step[..., None] * jnp.where(keep[..., None], column, 0)
         share = space.dot(p, state.y)
-        shares = _write(state.shares, k, share)
+        shares = put(state.shares, share, k, t.ndim - 1)
         size_squared = state.square + jnp.sum(weights * (2 * shares + weights), -1)
         log, _ = rule.book(
             log,
@@ -152,17 +155,14 @@ class GMRES(AffineSolver):
             usable=usable,
             finite=finite,
         )
-        axis = state.rotations.ndim - 2
-        rotations = lax.dynamic_update_index_in_dim(state.rotations, upper, k, axis)
-        rotations = lax.dynamic_update_index_in_dim(rotations, lower, k + 1, axis)
         q = space.scale(w, divide(jnp.ones_like(after), after, log.active & (after > 0)))
         state = GMRESState(
             k=k + 1,
             y=state.y,
             basis=basis,
             q=space.where(log.active, q, state.q),
-            rotations=rotations,
-            inverse=lax.dynamic_update_index_in_dim(state.inverse, column, k, axis + 1),
+            rotations=put(put(state.rotations, upper, k, axis), lower, k + 1, axis),
+            inverse=put(state.inverse, column, k, axis + 1),
             weights=weights,
             beta=state.beta,
             shares=shares,
@@ -171,7 +171,7 @@ class GMRES(AffineSolver):
         return state, log._replace(steps=jnp.where(keep, log.products, log.steps))
 
     def close(self, space: Space, state: GMRESState) -> PyTree:
-        return space.add(state.y, space.combine(state.basis, state.weights))
+        return space.add(state.y, state.basis.accumulate(space, state.weights, state.k))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -204,11 +204,3 @@ class AugmentedGMRES(GMRES):
         own = jnp.concatenate([state.weights[..., :first], jnp.where(self.given, 0, end)], -1)
         y = super().close(space, state._replace(weights=own))
         return space.add(y, space.combine(self.others, jnp.where(self.given, end, 0)))
-
-
-def _entry(vector: Array, k: Array) -> Array:
-    return lax.dynamic_index_in_dim(vector, k, vector.ndim - 1, False)
-
-
-def _write(vector: Array, k: Array, value: Array) -> Array:
-    return lax.dynamic_update_index_in_dim(vector, value, k, vector.ndim - 1)

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._space import PyTree, Space
+from .._space import PyTree, Space, pick
 from .filled import on_leading
-from .history import History
+from .history import History, slot_of
 from .small import matvec, over_square, shift, unshift, vecmat, write_column, write_row
 
 
@@ -53,10 +53,11 @@ class GoodInverse(NamedTuple):
                 slot, and makes the factor of the last one the identity. None: all are accepted.
         """
         size = self.gram.shape[-1]
-        slot = k % size
+        slot = slot_of(k, size)
+        before = jnp.where(slot == 0, size, slot) - 1
         start = jnp.where(slot == 0, 0, self.start)
         index = lax.broadcasted_iota(k.dtype, self.mu.shape, self.mu.ndim - 1)
-        last = index == (k - 1) % size
+        last = index == before
         filled = slot
         if again is not None:
             filled = jnp.where(slot == 0, size, slot)  # the last direction is at the end then
@@ -68,7 +69,7 @@ class GoodInverse(NamedTuple):
         c = jnp.where(kept, on_leading(matvec, self.chain, p, filled), 0)
         w = jnp.where(kept, shift(c) - mu * c, 0)
         # the last factor holds the unknown d itself: d (1 - c_last) = g + sum_j w_j d_j
-        divisor = 1 - jnp.sum(jnp.where(last & kept, c, 0), -1)
+        divisor = 1 - pick(c, before, c.ndim - 1)
         tiny = jnp.finfo(divisor.dtype).eps ** 0.5
         sound = (jnp.abs(divisor) > tiny) & jnp.all(jnp.isfinite(w), -1)
         inverse = jnp.where(sound, 1 / jnp.where(sound, divisor, 1), 1)

@@ -77,5 +77,10 @@ class History(NamedTuple):
         return out
 
 
+def slot_of(k: Array, size: int) -> Array:
+    """Where entry k >= 0 stands in a buffer that is written round and round."""
+    return lax.rem(k, jnp.full_like(k, size))
+
+
 def _size(space: Space, history: PyTree) -> int:
     return jax.tree.leaves(history)[0].shape[space.batch_dims]

@@ -6,6 +6,8 @@ Calls of LAPACK or cuSOLVER on 6 x 6 systems cost more than what they serve, and
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .._space import put
+
 
 def solve_spd(matrix: Array, rhs: Array, *, dependent: float) -> Array:
     """Solves systems with a symmetric positive definite matrix of unit diagonal.
@@ -101,9 +103,9 @@ def unshift(x: Array) -> Array:
 
 def write_row(matrix: Array, i: Array, row: Array) -> Array:
     """The matrix with `row` at i, the same for all samples."""
-    return lax.dynamic_update_index_in_dim(matrix, row, i, matrix.ndim - 2)
+    return put(matrix, row, i, matrix.ndim - 2)
 
 
 def write_column(matrix: Array, j: Array, column: Array) -> Array:
     """The matrix with `column` at j, the same for all samples."""
-    return lax.dynamic_update_index_in_dim(matrix, column, j, matrix.ndim - 1)
+    return put(matrix, column, j, matrix.ndim - 1)
