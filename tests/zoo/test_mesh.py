@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.collectives import Collective, collectives
+from benchmarks.collectives import IMAGENET, Collective, collectives, published
 from tests.zoo.test_cli import run
 from tests.zoo.toy_lm import TASK as TOY, ToyConfig
 from zoo.data.streams import Streams
@@ -17,13 +18,13 @@ from zoo.devices.layout import Layout
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
 from zoo.lm.task import TASK as LM
-from zoo.registry import MODELS
+from zoo.registry import MODELS, get_task
 from zoo.run import RunConfig
 from zoo.task import Data
 from zoo.training.program import Program
 from zoo.training.trainer import Trainer
 
-TOKENS = np.random.default_rng(0).integers(0, 96, 600).astype(np.int32)
+TOKENS = np.random.default_rng(0).integers(0, 88, 600).astype(np.int32)
 QUICK = LM.presets["quick"]
 # plain iteration: a quasi-Newton method would magnify the rounding in which layouts differ
 SOLVED = dataclasses.replace(QUICK.deq, f_solver="fixed_point_iter", f_max_iter=4, grad=1)
@@ -32,7 +33,15 @@ CONFIG = RunConfig(
     "quick",
     "python",
     0,
-    dataclasses.replace(QUICK.model, n_token=96, tgt_len=4, mem_len=4),
+    dataclasses.replace(
+        QUICK.model,
+        n_token=88,
+        d_embed=60,  # not to be cut into eight
+        d_model=60,
+        d_inner=100,
+        tgt_len=4,
+        mem_len=4,
+    ),
     SOLVED,
     dataclasses.replace(QUICK.train, batch_size=8),
 )
@@ -81,6 +90,25 @@ def test_every_layout_has_the_loss_curve_of_one_device(name):
     np.testing.assert_allclose(trained(name).losses, one, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "preset", "changes"),
+    [("lm", "wikitext103", {}), ("mdeq", "cifar-large", {"model": IMAGENET})],
+    ids=["98 M", "18 M"],
+)
+def test_fsdp_holds_an_eighth_of_the_published_models(name, preset, changes):
+    task, config = get_task(name), published(name, preset, **changes)
+
+    def held(devices: Devices) -> int:
+        program = Program(task, config, Layout(task, devices))
+        arrays, shardings = (jax.tree.leaves(s[::2]) for s in (program.shapes, program.placed))
+        pairs = zip(arrays, shardings, strict=True)
+        return sum(math.prod(s.shard_shape(a.shape)) * a.dtype.itemsize for a, s in pairs)
+
+    whole = held(Devices("data=8"))
+    assert held(Devices("data=8", fsdp=True)) < whole / 7.7
+    assert held(Devices("replica=2,data=4", fsdp=True)) < whole / 3.9
+
+
 @pytest.mark.slow
 def test_fsdp_holds_an_eighth_of_parameters_and_moments():
     held = lambda name: bytes_per_device(trained(name).state[::2])  # not what is carried
@@ -94,9 +122,10 @@ def test_fsdp_holds_an_eighth_of_parameters_and_moments():
 def test_the_solver_adds_one_scalar_per_iteration(name):
     found = trained(name).collectives
     assert [(c.kind, c.shapes) for c in found if c.in_loop] == [("all-reduce", ("pred[]",))]
-    # what is put together is parameters, none of which has a batch axis
+    # what is put together is parameters, which may be split along two axes: none has a batch axis
     gathered = {shape for c in found if c.kind == "all-gather" for shape in c.shapes}
-    sizes = {p.size for p in jax.tree.leaves(trained(name).state.params)}
+    params = jax.tree.leaves(trained(name).state.params)
+    sizes = {p.size // parts for p in params for parts in (1, 2, 4)}
     entries = lambda shape: np.prod([int(n) for n in re.findall(r"\d+", shape.split("[")[1])])
     assert {entries(shape) for shape in gathered} <= sizes
     assert bool(gathered) == (name == "fsdp")
@@ -107,7 +136,7 @@ def test_a_split_layer_is_summed_not_gathered():
     """Attention and feed-forward: one sum of their outputs each, and no gathering, in the solve."""
     found = [c for c in trained("model").collectives if c.in_loop]
     assert {c.kind for c in found} == {"all-reduce"}
-    states = [c for c in found if c.shapes == ("f32[2,4,64]",)]
+    states = [c for c in found if c.shapes == ("f32[2,4,60]",)]
     assert len(states) == 2
 
 
