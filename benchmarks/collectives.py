@@ -105,7 +105,7 @@ def compiled_step(name: str, preset: str, devices: Devices, **changes: Any) -> s
         changes: whole parts, `model`, `deq` or `train`, instead of the preset's.
     """
     task, config = get_task(name), published(name, preset, **changes)
-    program = Program(task, config, Layout(task, devices))
+    program = Program(task, config, Layout(devices))
     return program.compiled_step(_batch(config)).as_text() or ""
 
 

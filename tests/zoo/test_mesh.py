@@ -64,7 +64,7 @@ class Trained(NamedTuple):
 
 @functools.cache
 def trained(name: str) -> Trained:
-    layout = Layout(LM, LAYOUTS[name])
+    layout = Layout(LAYOUTS[name])
     program = Program(LM, CONFIG, layout)
     batches = list(Streams(TOKENS, 4).train_batches(8, seed=0, start=0, stop=3))
     compiled = program.compiled_step(batches[0])
@@ -99,7 +99,7 @@ def test_fsdp_holds_an_eighth_of_the_published_models(name, preset, changes):
     task, config = get_task(name), published(name, preset, **changes)
 
     def held(devices: Devices) -> int:
-        program = Program(task, config, Layout(task, devices))
+        program = Program(task, config, Layout(devices))
         arrays, shardings = (jax.tree.leaves(s[::2]) for s in (program.shapes, program.placed))
         pairs = zip(arrays, shardings, strict=True)
         return sum(math.prod(s.shard_shape(a.shape)) * a.dtype.itemsize for a, s in pairs)
@@ -226,7 +226,7 @@ def test_mistakes_are_said_before_the_start(options, named, capsys, tmp_path):
 
 
 def test_a_model_without_named_axes_has_no_layers_to_split(toy_config, toy_data):
-    with pytest.raises(UserError, match="no layer of model 'toy'"):
+    with pytest.raises(UserError, match="no layer of this model can be split over model=2"):
         Trainer(TOY, toy_config, toy_data, Devices("data=4,model=2"))
 
 

@@ -41,7 +41,7 @@ def evaluate(argv: Sequence[str]) -> int:
         )
     model = restored_model(task, config, checkpoint)
     _, params, rest = nnx.split(model, nnx.Param, ...)
-    layout = Layout(task, valid(lambda: read_options(args, Devices(), command="eval")))
+    layout = Layout(valid(lambda: read_options(args, Devices(), command="eval")))
     evaluate_split = Evaluator(task, model, layout)
     evaluation = evaluate_split(params, rest, data.test, config.train.eval_batch_size)
     print(evaluation.line("test", task.metric))

@@ -10,10 +10,10 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 from zoo.carry import Carry
-from zoo.devices.axes import RULES, Axes, mesh_axes
+from zoo.devices.axes import RULES, mesh_axes
 from zoo.devices.mesh import AXES, DATA, MODEL, Devices, axes_of
 from zoo.errors import UserError
-from zoo.task import Batch, PartitionedTask, Task
+from zoo.task import Batch
 from zoo.training.state import TrainState
 
 BIG = 1024  # entries from which on an array is worth splitting
@@ -26,21 +26,17 @@ class Layout:
     `jax.jit` inserts the communication that they imply; nothing else in the zoo knows of devices.
 
     Args:
-        task: names the axes of its model's parameters, if it is a `PartitionedTask`.
         devices: the mesh, and whether parameters are split over its axis `data`.
 
     Raises:
-        UserError: the mesh cannot be made, or has an axis `model` that nothing is split over.
+        UserError: the mesh cannot be made.
     """
 
-    def __init__(self, task: Task, devices: Devices | None = None):
+    def __init__(self, devices: Devices | None = None):
         devices = devices or Devices()
         self.mesh = devices.make_mesh()
         self.fsdp = devices.fsdp
-        self._axes: Axes = task.axes if isinstance(task, PartitionedTask) else {}
         self._axes_of = {name: axes_of(self.mesh, name) for name in AXES}
-        if self._size((MODEL,)) > 1 and not self._axes:
-            raise UserError(f"--mesh: no layer of model {task.name!r} can be split over {MODEL!r}")
         self.replicated = self._over([])
         self.rows = self._over([RULES["batch"]])
 
@@ -65,12 +61,20 @@ class Layout:
             raise UserError(f"batch_size {batch_size} cannot be split evenly over {sizes}")
 
     def params(self, params: nnx.State, *, whole: bool = False) -> nnx.State:
-        """A sharding for each parameter; if `whole`, without the splits of FSDP."""
+        """A sharding for each parameter; if `whole`, without the splits of FSDP.
+
+        Raises:
+            UserError: the mesh has an axis `model`, over which nothing can be split.
+        """
+        flat = dict(nnx.to_flat_state(params))
+        specs = {path: self._split_layers(variable) for path, variable in flat.items()}
+        parts = self._size((MODEL,))
+        if parts > 1 and not any((MODEL,) in spec for spec in specs.values()):
+            raise UserError(f"--mesh: no layer of this model can be split over {MODEL}={parts}")
+        if self.fsdp and not whole:
+            specs = {path: self._spread(spec, flat[path].shape) for path, spec in specs.items()}
         return nnx.from_flat_state(
-            {
-                path: variable.replace(self._of_parameter(path, variable.shape, whole))
-                for path, variable in nnx.to_flat_state(params)
-            }
+            {path: flat[path].replace(self._over(spec)) for path, spec in specs.items()}
         )
 
     def rest(self, rest: nnx.State) -> nnx.State:
@@ -128,20 +132,20 @@ class Layout:
         weight[added] = 0
         return batch, weight
 
-    def _of_parameter(self, path: tuple, shape: tuple[int, ...], whole: bool) -> NamedSharding:
-        names = mesh_axes(self._axes, ".".join(map(str, path)), len(shape))
+    def _split_layers(self, parameter: nnx.Variable) -> Spec:
+        """What the axes of a parameter are split over by their names, where they divide."""
         split = lambda of, n: self._size(of) > 1 and n % self._size(of) == 0
-        spec = [of if split(of, n) else () for of, n in zip(names, shape, strict=True)]
-        if self.fsdp and not whole and math.prod(shape) >= BIG:
-            spec = self._spread(spec, shape)
-        return self._over(spec)
+        pairs = zip(mesh_axes(parameter), parameter.shape, strict=True)
+        return [of if split(of, n) else () for of, n in pairs]
 
     def _spread(self, spec: Spec, shape: tuple[int, ...]) -> Spec:
         """`spec`, with all factors of `data` that divide the axes of an array of this shape.
 
         Each axis takes what it can; the one that can take most is the first, and of several the
-        longest.
+        longest. A small array stays as it is.
         """
+        if math.prod(shape) < BIG:
+            return spec
         spec = list(spec)
         left = list(self._axes_of[DATA])
         lengths = [n // self._size(of) for of, n in zip(spec, shape, strict=True)]

@@ -52,7 +52,7 @@ class Evaluator:
 
     def __init__(self, task: Task, model: nnx.Module, layout: Layout | None = None):
         self._task = task
-        self._layout = layout = layout or Layout(task)
+        self._layout = layout = layout or Layout()
         model = nnx.clone(model)
         model.eval()
         graphdef, params, rest = nnx.split(model, nnx.Param, ...)
