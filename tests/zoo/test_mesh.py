@@ -190,6 +190,17 @@ def test_an_evaluation_is_filled_up_to_equal_parts(toy_config, toy_data):
     assert len(eight.trace) == len(one.trace)
 
 
+def test_eval_needs_not_split_the_batch_of_training(toy_config, tmp_path, capsys):
+    (tmp_path / "all.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 40)
+    data = ("--data", tmp_path)
+    assert run("train", "toy", *data, "--out", tmp_path / "run", "--steps", 2) == 0  # four rows
+    last = lambda: capsys.readouterr().out.splitlines()[-1]
+    trained = last()
+    for mesh in ("data=1", "data=8"):
+        assert run("eval", "toy", *data, "--checkpoint", tmp_path / "run", "--mesh", mesh) == 0
+        assert last() == trained
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
