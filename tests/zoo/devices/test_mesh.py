@@ -12,13 +12,13 @@ import pytest
 
 from benchmarks.collectives import IMAGENET, Collective, collectives, published
 from tests.zoo.test_cli import run
-from tests.zoo.toy_lm import TASK as TOY, ToyConfig
+from tests.zoo.toy_lm import TASK as TOY, TEXT, ToyConfig
 from zoo.data.streams import Streams
 from zoo.devices.layout import Layout
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
 from zoo.lm.task import TASK as LM
-from zoo.registry import MODELS, get_task
+from zoo.registry import get_task
 from zoo.run import RunConfig
 from zoo.task import Data
 from zoo.training.program import Program
@@ -149,8 +149,7 @@ def test_the_state_is_donated():
 
 
 @pytest.fixture
-def toy_config(monkeypatch):
-    monkeypatch.setitem(MODELS, "toy", "tests.zoo.toy_lm")
+def toy_config(toy):
     preset = TOY.presets["quick"]
     train = dataclasses.replace(preset.train, batch_size=8, eval_batch_size=8, steps=6)
     return RunConfig("toy", "quick", "none", 0, ToyConfig(5, size=64), preset.deq, train)
@@ -191,7 +190,7 @@ def test_an_evaluation_is_filled_up_to_equal_parts(toy_config, toy_data):
 
 
 def test_eval_needs_not_split_the_batch_of_training(toy_config, tmp_path, capsys):
-    (tmp_path / "all.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 40)
+    (tmp_path / "all.txt").write_text(TEXT)
     data = ("--data", tmp_path)
     assert run("train", "toy", *data, "--out", tmp_path / "run", "--steps", 2) == 0  # four rows
     last = lambda: capsys.readouterr().out.splitlines()[-1]

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 
 from tests.zoo.test_cli import run
+from tests.zoo.toy_lm import TEXT
 from zoo.logs.metrics import read_metrics
-from zoo.registry import MODELS
 
 pytestmark = pytest.mark.slow
-ROOT = pathlib.Path(__file__).parents[2]
-TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -63,8 +62,7 @@ def said(started: list[subprocess.Popen]) -> str:
     return outputs[0][0].splitlines()[-1]
 
 
-def test_two_processes_have_the_figures_of_one(start, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(MODELS, "toy", "tests.zoo.toy_lm")
+def test_two_processes_have_the_figures_of_one(start, toy, tmp_path, capsys):
     data = ("--data", tmp_path / "text")
     options = ("--accumulate", 2, "--stop_after", 8, "--log_every", 1)
     assert run("train", "toy", *data, "--out", tmp_path / "one", *options) == 0
