@@ -9,15 +9,15 @@ from typing import Any
 from flax import nnx
 
 from zoo.devices.mesh import DATA, MODEL, REPLICA
+from zoo.errors import UserError
 
-RULES: Mapping[str | None, tuple[str, ...]] = {
+RULES: Mapping[str, tuple[str, ...]] = {
     "batch": (REPLICA, DATA),  # samples, or streams
     "vocab": (MODEL,),  # words
     "heads": (MODEL,),  # features of attention heads
     "hidden": (MODEL,),  # inner features of a residual block
     "width": (),  # features of one attention head
     "embed": (),  # features of the state: whole, so that f's output is summed only once
-    None: (),
 }
 
 
@@ -35,6 +35,14 @@ def named_layer(*names: str | None) -> dict[str, Any]:
 
 
 def mesh_axes(parameter: nnx.Variable) -> list[tuple[str, ...]]:
-    """The mesh axes of each axis of a parameter, as `RULES` say; nothing if it has no names."""
-    names = parameter.get_metadata("out_sharding", (None,) * len(parameter.shape))
-    return [RULES[name] for name in names]
+    """The mesh axes of each axis of a parameter, as `RULES` say; none for those without a name.
+
+    Raises:
+        UserError: `RULES` do not have a name.
+    """
+    names = parameter.get_metadata("out_sharding", None) or ()
+    for name in names:
+        if name is not None and name not in RULES:
+            raise UserError(f"unknown name {name!r} of a parameter's axis, there are {list(RULES)}")
+    found = [RULES[name] if name else () for name in names]
+    return found + [()] * (len(parameter.shape) - len(found))

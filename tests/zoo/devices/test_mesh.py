@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from benchmarks.collectives import IMAGENET, Collective, collectives, published
 from tests.zoo.test_cli import run
 from tests.zoo.toy_lm import TASK as TOY, TEXT, ToyConfig
 from zoo.data.streams import Streams
+from zoo.devices.axes import named
 from zoo.devices.layout import Layout
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
@@ -107,6 +109,23 @@ def test_fsdp_holds_an_eighth_of_the_published_models(name, preset, changes):
     whole = held(Devices("data=8"))
     assert held(Devices("data=8", fsdp=True)) < whole / 7.7
     assert held(Devices("replica=2,data=4", fsdp=True)) < whole / 3.9
+
+
+@pytest.mark.parametrize(
+    ("mesh", "shape", "part"),
+    [
+        ("data=8", (64, 50), (8, 50)),  # along one axis where it can be
+        ("data=8", (700, 700), (175, 350)),
+        ("data=8", (67735, 10), (67735, 5)),
+        ("data=6", (50, 63), (25, 21)),
+        ("data=1", (50, 63), (50, 63)),
+        ("data=4,model=2", (50, 62), (25, 31)),
+    ],
+)
+def test_fsdp_splits_along_all_axes(mesh, shape, part):
+    a = nnx.Param(jax.ShapeDtypeStruct(shape, np.float32), **named("embed", "hidden"))
+    placed: Any = Layout(Devices(mesh, fsdp=True)).params(nnx.State({"a": a}))
+    assert placed["a"].get_value().shard_shape(shape) == part
 
 
 @pytest.mark.slow
@@ -238,6 +257,12 @@ def test_mistakes_are_said_before_the_start(options, named, capsys, tmp_path):
 def test_a_model_without_named_axes_has_no_layers_to_split(toy_config, toy_data):
     with pytest.raises(UserError, match="no layer of this model can be split over model=2"):
         Trainer(TOY, toy_config, toy_data, Devices("data=4,model=2"))
+
+
+def test_a_name_that_no_rule_has():
+    params = nnx.State({"w": nnx.Param(np.zeros((2, 2)), **named("embed", "hiden"))})
+    with pytest.raises(UserError, match="unknown name 'hiden' of a parameter's axis"):
+        Layout().params(params)
 
 
 @pytest.mark.parametrize("process_rows", [(0, 3, 8), (0, 8)])
