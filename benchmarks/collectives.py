@@ -104,11 +104,16 @@ def compiled_step(name: str, preset: str, devices: Devices, **changes: Any) -> s
         devices: the layout.
         changes: whole parts, `model`, `deq` or `train`, instead of the preset's.
     """
+    task, config = get_task(name), published(name, preset, **changes)
+    program = Program(task, config, Layout(devices))
+    return program.compiled_step(_batch(config)).as_text() or ""
+
+
+def published(name: str, preset: str, **changes: Any) -> RunConfig:
+    """A run of a preset, with other values for some whole parts of it."""
     task = get_task(name)
     parts = {k: getattr(task.presets[preset], k) for k in ("model", "deq", "train")} | changes
-    config = RunConfig(name, preset, "none", 0, **parts)
-    program = Program(task, config, Layout(task, devices))
-    return program.compiled_step(_batch(config)).as_text() or ""
+    return RunConfig(name, preset, "none", 0, **parts)
 
 
 def _batch(config: RunConfig) -> Mapping[str, np.ndarray]:

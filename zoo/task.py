@@ -229,13 +229,6 @@ class SolvingTask(Task, Protocol):
 
 
 @runtime_checkable
-class PartitionedTask(Task, Protocol):
-    """A model whose layers can be split over devices; see `zoo.devices.axes`."""
-
-    axes: Mapping[str, tuple[str, ...]]
-
-
-@runtime_checkable
 class SamplingTask(Task, Protocol):
     """A model that something can be drawn from."""
 

@@ -111,7 +111,7 @@ def scale_like(kernel: nnx.Variable, value: Array, kind: type[nnx.Variable]) -> 
     names = metadata.get("out_sharding")
     if names is None:
         return kind(value)
-    kept = {k: metadata[k] for k in ("mesh", "sharding_rules") if k in metadata}
+    kept = {k: metadata[k] for k in ("mesh", "sharding_rules", "eager_sharding") if k in metadata}
     pairs = zip(value.shape, (*names, *[None] * (value.ndim - len(names))), strict=True)
     return kind(value, out_sharding=tuple(None if n == 1 else name for n, name in pairs), **kept)
 

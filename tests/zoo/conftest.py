@@ -11,6 +11,7 @@ import jdeq
 from zoo.data.samples import Samples
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.task import MDEQTask
+from zoo.registry import MODELS
 from zoo.run import RunConfig
 from zoo.task import Data, TrainConfig
 
@@ -39,6 +40,12 @@ def as_users_run_it():
     """float32 by default, as on the command line; optax needs the standard promotion."""
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """Makes the model of `tests.zoo.toy_lm` known."""
+    monkeypatch.setitem(MODELS, "toy", "tests.zoo.toy_lm")
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from flax import nnx
 import jdeq
 from tests.zoo.conftest import TINY, TINY_DEQ
 from tests.zoo.lm.conftest import TINY as TINY_LM
-from tests.zoo.test_carry import TEXT
 from tests.zoo.test_cli import run
+from tests.zoo.toy_lm import TEXT
 from zoo.artefact import exported, save_artefact, signature
 from zoo.lm.memory import Memory
 from zoo.lm.model import nll
-from zoo.registry import MODELS, get_task
+from zoo.registry import get_task
 
 ELSEWHERE = """
     import sys
@@ -94,8 +94,7 @@ def test_log_probabilities_are_those_of_the_loss():
     np.testing.assert_allclose(-at, want, rtol=1e-5)
 
 
-def test_the_ending_of_the_name_chooses(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(MODELS, "toy", "tests.zoo.toy_lm")
+def test_the_ending_of_the_name_chooses(toy, tmp_path, capsys):
     (tmp_path / "all.txt").write_text(TEXT)
     out = tmp_path / "run"
     assert run("train", "toy", "--data", tmp_path, "--out", out, "--steps", 1) == 0

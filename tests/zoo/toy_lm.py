@@ -24,6 +24,8 @@ from zoo.registry import MODELS
 from zoo.task import Preset, TrainConfig
 from zoo.training.optimizer import learning_rate
 
+TEXT = "the quick brown fox jumps over the lazy dog\n" * 40  # for it to read
+
 
 @dataclasses.dataclass(frozen=True)
 class ToyConfig:

@@ -26,16 +26,26 @@ def saved_run(task: Task, checkpoint: Checkpoint) -> RunConfig:
     return saved
 
 
-def restored_model(task: Task, config: RunConfig, checkpoint: Checkpoint) -> nnx.Module:
+def restored_model(
+    task: Task,
+    config: RunConfig,
+    checkpoint: Checkpoint,
+    sharding: jax.sharding.Sharding | None = None,
+) -> nnx.Module:
     """A model with the state of a checkpoint, its parameters averaged if they were.
 
-    `config` is the saved one, apart from what the parameters do not depend on.
+    Args:
+        task: the model.
+        config: the saved one, apart from what the parameters do not depend on.
+        checkpoint: the state.
+        sharding: where all its arrays are put; on this process's first device by default.
     """
     model = nnx.eval_shape(lambda: task.build(config.model, config.deq, rngs=nnx.Rngs(0)))
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     optimizer = make_optimizer(task, config.train)
     like = jax.eval_shape(lambda p, r: initial_state(p, r, optimizer, config.train), params, rest)
-    state = checkpoint.restore(like)
+    place = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)
+    state = checkpoint.restore(jax.tree.map(place, like))
     return nnx.merge(graphdef, state.averaged, state.rest)
 
 

@@ -19,6 +19,7 @@ from zoo.commands.arguments import (
     valid,
     wants_help,
 )
+from zoo.devices.distributed import add_process_options, is_first, join_processes
 from zoo.devices.layout import Layout
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
@@ -33,18 +34,20 @@ SAME_WEIGHTS = ("norm_type", "norm_no_scale")  # options that decide which param
 
 def evaluate(argv: Sequence[str]) -> int:
     """evaluate a checkpoint on the test data"""
-    task, checkpoint, config, args = _checkpoint_and_changes("eval", argv)
+    join_processes(argv)
+    task, checkpoint, config, args = _checkpoint_and_changes("eval", argv, _add_eval_options)
     data = task.load_data(config.data, args.data, model=config.model, meta=checkpoint.meta)
     if sized(config.model, data) != config.model:  # weights without a vocabulary of their own
         raise UserError(
             f"{args.checkpoint}: the model is not one for these data, with {data.sizes}"
         )
-    model = restored_model(task, config, checkpoint)
+    layout = Layout(valid(lambda: read_options(args, Devices(), command="eval")))
+    model = restored_model(task, config, checkpoint, layout.replicated)
     _, params, rest = nnx.split(model, nnx.Param, ...)
-    layout = Layout(task, valid(lambda: read_options(args, Devices(), command="eval")))
     evaluate_split = Evaluator(task, model, layout)
     evaluation = evaluate_split(params, rest, data.test, config.train.eval_batch_size)
-    print(evaluation.line("test", task.metric))
+    if is_first():
+        print(evaluation.line("test", task.metric))
     return 0
 
 
@@ -107,6 +110,10 @@ def _checkpoint_and_changes(
     )
     assert checkpoint is not None  # without one, the help has ended the program
     return task, checkpoint, config, args
+
+
+def _add_eval_options(task: Task, parser: argparse.ArgumentParser) -> None:
+    add_process_options(parser.add_argument_group("several processes"))
 
 
 def _add_sample_options(task: Task, parser: argparse.ArgumentParser) -> None:

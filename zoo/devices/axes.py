@@ -1,18 +1,15 @@
 """What the axes of a model's parameters mean, and which of them are split over devices.
 
-Names are attached from outside, by the path of a parameter, instead of as Flax's partitioning
-metadata: metadata would bind each model, each import and each parity check to a mesh in context,
-and the scales and singular vectors of the norms have no initialiser that could carry it. Their
-paths hold that of the kernel they belong to, so one pattern names a layer's kernel, its bias, its
-scale and its optimiser state.
+A model names them as Flax's partitioning metadata, which norms of kernels hand on to their scales.
 """
 
-import re
 from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
 
 from zoo.devices.mesh import DATA, MODEL, REPLICA
-
-Axes = Mapping[str, tuple[str, ...]]  # pattern of a path -> names of its arrays' last axes
+from zoo.errors import UserError
 
 RULES: Mapping[str, tuple[str, ...]] = {
     "batch": (REPLICA, DATA),  # samples, or streams
@@ -24,13 +21,28 @@ RULES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def mesh_axes(axes: Axes, path: str, ndim: int) -> tuple[tuple[str, ...], ...]:
-    """The mesh axes of each of the `ndim` axes of the array at a dotted path, as `RULES` say.
+def named(*names: str | None) -> dict[str, Any]:
+    """Metadata of a parameter: a name for each of its axes; `RULES` has them all.
 
-    Names are aligned at the last axis: a bias (features,) has the last name of its kernel.
+    It is not for a mesh that is there when the model is made: a layout looks it up later.
     """
-    for pattern, names in axes.items():
-        if re.search(pattern, path):
-            found = tuple(RULES[name] for name in names)[-ndim:] if ndim else ()
-            return ((),) * (ndim - len(found)) + found
-    return ((),) * ndim
+    return {"out_sharding": names, "eager_sharding": False}
+
+
+def named_layer(*names: str | None) -> dict[str, Any]:
+    """Options of a layer of Flax: the names of its kernel's axes, the last one of its bias too."""
+    return {"kernel_metadata": named(*names), "bias_metadata": named(names[-1])}
+
+
+def mesh_axes(parameter: nnx.Variable) -> list[tuple[str, ...]]:
+    """The mesh axes of each axis of a parameter, as `RULES` say; none for those without a name.
+
+    Raises:
+        UserError: `RULES` do not have a name.
+    """
+    names = parameter.get_metadata("out_sharding", None) or ()
+    for name in names:
+        if name is not None and name not in RULES:
+            raise UserError(f"unknown name {name!r} of a parameter's axis, there are {list(RULES)}")
+    found = [RULES[name] if name else () for name in names]
+    return found + [()] * (len(parameter.shape) - len(found))

@@ -1,7 +1,7 @@
 """Where the arrays of a run live on a mesh."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -10,13 +10,14 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 from zoo.carry import Carry
-from zoo.devices.axes import RULES, Axes, mesh_axes
-from zoo.devices.mesh import DATA, MODEL, Devices
+from zoo.devices.axes import RULES, mesh_axes
+from zoo.devices.mesh import AXES, DATA, MODEL, Devices, axes_of
 from zoo.errors import UserError
-from zoo.task import Batch, PartitionedTask, Task
+from zoo.task import Batch
 from zoo.training.state import TrainState
 
 BIG = 1024  # entries from which on an array is worth splitting
+Spec = Sequence[tuple[str, ...]]  # for each axis of an array, what it is split over
 
 
 class Layout:
@@ -25,22 +26,19 @@ class Layout:
     `jax.jit` inserts the communication that they imply; nothing else in the zoo knows of devices.
 
     Args:
-        task: names the axes of its model's parameters, if it is a `PartitionedTask`.
         devices: the mesh, and whether parameters are split over its axis `data`.
 
     Raises:
-        UserError: the mesh cannot be made, or has an axis `model` that nothing is split over.
+        UserError: the mesh cannot be made.
     """
 
-    def __init__(self, task: Task, devices: Devices | None = None):
+    def __init__(self, devices: Devices | None = None):
         devices = devices or Devices()
         self.mesh = devices.make_mesh()
         self.fsdp = devices.fsdp
-        self._axes: Axes = task.axes if isinstance(task, PartitionedTask) else {}
-        if self.mesh.shape[MODEL] > 1 and not self._axes:
-            raise UserError(f"--mesh: no layer of model {task.name!r} can be split over {MODEL!r}")
-        self.replicated = NamedSharding(self.mesh, PartitionSpec())
-        self.rows = NamedSharding(self.mesh, PartitionSpec(RULES["batch"]))
+        self._axes_of = {name: axes_of(self.mesh, name) for name in AXES}
+        self.replicated = self._over([])
+        self.rows = self._over([RULES["batch"]])
 
     @property
     def parts(self) -> int:
@@ -59,16 +57,24 @@ class Layout:
     def check_batch_size(self, batch_size: int) -> None:
         """Raises UserError unless a training batch can be cut into equal parts."""
         if batch_size % self.parts:
-            sizes = "*".join(f"{name}={self.mesh.shape[name]}" for name in RULES["batch"])
+            sizes = "*".join(f"{name}={self._size((name,))}" for name in RULES["batch"])
             raise UserError(f"batch_size {batch_size} cannot be split evenly over {sizes}")
 
     def params(self, params: nnx.State, *, whole: bool = False) -> nnx.State:
-        """A sharding for each parameter; if `whole`, without the splits of FSDP."""
+        """A sharding for each parameter; if `whole`, without the splits of FSDP.
+
+        Raises:
+            UserError: the mesh has an axis `model`, over which nothing can be split.
+        """
+        flat = dict(nnx.to_flat_state(params))
+        specs = {path: self._split_layers(variable) for path, variable in flat.items()}
+        parts = self._size((MODEL,))
+        if parts > 1 and not any((MODEL,) in spec for spec in specs.values()):
+            raise UserError(f"--mesh: no layer of this model can be split over {MODEL}={parts}")
+        if self.fsdp and not whole:
+            specs = {path: self._spread(spec, flat[path].shape) for path, spec in specs.items()}
         return nnx.from_flat_state(
-            {
-                path: variable.replace(self._of_parameter(path, variable.shape, whole))
-                for path, variable in nnx.to_flat_state(params)
-            }
+            {path: flat[path].replace(self._over(spec)) for path, spec in specs.items()}
         )
 
     def rest(self, rest: nnx.State) -> nnx.State:
@@ -126,17 +132,36 @@ class Layout:
         weight[added] = 0
         return batch, weight
 
-    def _of_parameter(self, path: tuple, shape: tuple[int, ...], whole: bool) -> NamedSharding:
-        names = mesh_axes(self._axes, ".".join(map(str, path)), len(shape))
-        spec = [of if self._divides(of, n) else () for of, n in zip(names, shape, strict=True)]
-        free = [i for i, n in enumerate(shape) if not spec[i] and self._divides((DATA,), n)]
-        if self.fsdp and not whole and free and math.prod(shape) >= BIG:
-            spec[max(free, key=lambda i: shape[i])] = (DATA,)
-        return NamedSharding(self.mesh, PartitionSpec(*(of or None for of in spec)))
+    def _split_layers(self, parameter: nnx.Variable) -> Spec:
+        """What the axes of a parameter are split over by their names, where they divide."""
+        split = lambda of, n: self._size(of) > 1 and n % self._size(of) == 0
+        pairs = zip(mesh_axes(parameter), parameter.shape, strict=True)
+        return [of if split(of, n) else () for of, n in pairs]
 
-    def _divides(self, of: tuple[str, ...], n: int) -> bool:
-        """Whether an axis of length n can be split over these, which are more than one device."""
-        return self._size(of) > 1 and n % self._size(of) == 0
+    def _spread(self, spec: Spec, shape: tuple[int, ...]) -> Spec:
+        """`spec`, with all factors of `data` that divide the axes of an array of this shape.
+
+        Each axis takes what it can; the one that can take most is the first, and of several the
+        longest. A small array stays as it is.
+        """
+        if math.prod(shape) < BIG:
+            return spec
+        spec = list(spec)
+        left = list(self._axes_of[DATA])
+        lengths = [n // self._size(of) for of, n in zip(spec, shape, strict=True)]
+        takes = lambda i: (math.gcd(lengths[i], self._size((DATA,))), lengths[i])
+        for i in sorted(range(len(shape)), key=takes, reverse=True):
+            for name in tuple(left):
+                if lengths[i] % self.mesh.shape[name] == 0:
+                    lengths[i] //= self.mesh.shape[name]
+                    spec[i] = (*spec[i], name)
+                    left.remove(name)
+        return spec
+
+    def _over(self, spec: Spec) -> NamedSharding:
+        """Arrays whose axes are split over these of the mesh, or of `AXES`."""
+        named = [tuple(a for name in of for a in self._axes_of.get(name, (name,))) for of in spec]
+        return NamedSharding(self.mesh, PartitionSpec(*(of or None for of in named)))
 
     def _size(self, of: tuple[str, ...]) -> int:
-        return math.prod(self.mesh.shape[name] for name in of)
+        return math.prod(self.mesh.shape[axis] for name in of for axis in self._axes_of[name])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import string
 
 import jax
 
@@ -57,6 +58,9 @@ class Devices:
     def make_mesh(self) -> jax.sharding.Mesh:
         """The mesh, with all axes.
 
+        For FSDP the axis `data` is several ones, its prime factors: an array of 700 x 700 cannot
+        be cut into 8 along one of its axes, but into 4 along one and 2 along the other.
+
         Raises:
             UserError: there are fewer devices, or a process would have none of its own.
         """
@@ -71,5 +75,27 @@ class Devices:
                 f"--mesh {self.mesh} has {wanted} devices: {processes} processes take part with "
                 f"all of theirs, {there}"
             )
-        auto = (jax.sharding.AxisType.Auto,) * len(AXES)
-        return jax.make_mesh(shape, AXES, axis_types=auto, devices=jax.devices()[:wanted])
+        auto = jax.sharding.AxisType.Auto
+        devices = jax.devices()[:wanted]
+        mesh = jax.make_mesh(shape, AXES, axis_types=(auto,) * len(AXES), devices=devices)
+        if not self.fsdp:
+            return mesh
+        replica, data, model = shape
+        factors = prime_factors(data)
+        names = (REPLICA, *(f"{DATA}{i}" for i in range(len(factors))), MODEL)
+        cut = mesh.devices.reshape(replica, *factors, model)
+        return jax.sharding.Mesh(cut, names, axis_types=(auto,) * len(names))
+
+
+def axes_of(mesh: jax.sharding.Mesh, name: str) -> tuple[str, ...]:
+    """The axes of a mesh that make up the one of this name."""
+    return tuple(axis for axis in mesh.axis_names if axis.rstrip(string.digits) == name)
+
+
+def prime_factors(n: int) -> list[int]:
+    """In ascending order, as often as they divide `n`; none of 1."""
+    factors = []
+    while n > 1:
+        factors.append(next(p for p in range(2, n + 1) if n % p == 0))
+        n //= factors[-1]
+    return factors

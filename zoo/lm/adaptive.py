@@ -1,11 +1,14 @@
 """Word vectors of clusters of words, going in (embedding) and coming out (softmax)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from zoo.devices.axes import named
 from zoo.initializers import small_normal
 from zoo.lm.config import LMConfig
 from zoo.precision import wide
@@ -53,21 +56,24 @@ class AdaptiveVocabulary(nnx.Module):
             ]
         self.tied_projections = config.tied_projections if config.projected else ()
 
-        def normal(*shape: int) -> nnx.Param:
-            return nnx.Param(small_normal(rngs.params(), shape, param_dtype))
+        def normal(*shape: int, **metadata: Any) -> nnx.Param:
+            return nnx.Param(small_normal(rngs.params(), shape, param_dtype), **metadata)
 
-        def zeros(*shape: int) -> nnx.Param:
-            return nnx.Param(jnp.zeros(shape, param_dtype))
+        def zeros(*shape: int, **metadata: Any) -> nnx.Param:
+            return nnx.Param(jnp.zeros(shape, param_dtype), **metadata)
+
+        def word_vectors() -> nnx.List[nnx.Param]:
+            return nnx.List(normal(*shape, **named("vocab", "embed")) for shape in shapes)
 
         def projections(n: int, tied: tuple[int, ...]) -> nnx.List[nnx.Param]:
             make = lambda i: (zeros if i in tied else normal)(widths[i], d)
             return nnx.List(make(i) for i in range(n if config.projected else 0))
 
-        self.tables = nnx.List(normal(*shape) for shape in shapes)
+        self.tables = word_vectors()
         self.in_projections = projections(config.n_tables, ())
         self.out_projections = projections(n, self.tied_projections)
-        self.out_tables = None if config.tied else nnx.List(normal(*shape) for shape in shapes)
-        self.biases = nnx.List(zeros(words) for words, _ in shapes)
+        self.out_tables = None if config.tied else word_vectors()
+        self.biases = nnx.List(zeros(words, **named("vocab")) for words, _ in shapes)
         self.cluster_weight = normal(n - 1, config.d_embed) if n > 1 else None
         self.cluster_bias = zeros(n - 1) if n > 1 else None
 

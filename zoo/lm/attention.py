@@ -7,6 +7,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 import jdeq
+from zoo.devices.axes import named, named_layer
 from zoo.lm.config import LMConfig
 from zoo.lm.layers import kernel_init, layer_norm
 from zoo.lm.positions import relative_shift
@@ -34,12 +35,13 @@ class Attention(nnx.Module):
             "param_dtype": param_dtype,
             "rngs": rngs,
         }
-        self.qkv_net = nnx.Linear(d, 3 * d, use_bias=False, **options)
-        self.r_net = nnx.Linear(d, d, use_bias=False, **options)
-        self.o_net = nnx.Linear(d, d, **options)
-        shape = (heads, d // heads)
-        self.r_w_bias = nnx.Param(_head_bias(rngs.params(), shape, param_dtype))
-        self.r_r_bias = nnx.Param(_head_bias(rngs.params(), shape, param_dtype))
+        inwards = options | named_layer("embed", "heads")
+        self.qkv_net = nnx.Linear(d, 3 * d, use_bias=False, **inwards)
+        self.r_net = nnx.Linear(d, d, use_bias=False, **inwards)
+        self.o_net = nnx.Linear(d, d, **named_layer("heads", "embed"), **options)
+        shape, names = (heads, d // heads), named("heads", "width")
+        self.r_w_bias = nnx.Param(_head_bias(rngs.params(), shape, param_dtype), **names)
+        self.r_r_bias = nnx.Param(_head_bias(rngs.params(), shape, param_dtype), **names)
         norm = layer_norm(config, rngs=rngs, param_dtype=param_dtype)
         self.ln2 = norm if config.traits.heads_norm else None
         self.dropatt = jdeq.nn.VariationalDropout(config.dropatt, rngs=rngs)

@@ -8,6 +8,7 @@ from jax.nn import initializers
 from jax.typing import DTypeLike
 
 import jdeq
+from zoo.devices.axes import named_layer
 from zoo.initializers import small_normal, torch_uniform
 from zoo.lm.config import LMConfig
 
@@ -48,8 +49,9 @@ class FeedForward(nnx.Module):
 
     def __init__(self, config: LMConfig, *, rngs: nnx.Rngs, param_dtype: DTypeLike = jnp.float32):
         options = {"kernel_init": kernel_init(config), "param_dtype": param_dtype, "rngs": rngs}
-        self.ff1_net = nnx.Linear(config.d_model, config.d_inner, **options)
-        self.ff2_net = nnx.Linear(config.d_inner, config.d_model, **options)
+        d, inner = config.d_model, config.d_inner
+        self.ff1_net = nnx.Linear(d, inner, **named_layer("embed", "hidden"), **options)
+        self.ff2_net = nnx.Linear(inner, d, **named_layer("hidden", "embed"), **options)
         self.drop1 = jdeq.nn.VariationalDropout1d(config.dropout, rngs=rngs)
         self.drop2 = jdeq.nn.VariationalDropout1d(config.dropout, rngs=rngs)
 

@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 import jdeq
+from zoo.devices.axes import named_layer
 from zoo.initializers import small_normal
 from zoo.lm.adaptive import AdaptiveVocabulary
 from zoo.lm.block import Blocks, Context
@@ -55,7 +56,11 @@ class LanguageModel(nnx.Module):
         self.vocabulary = AdaptiveVocabulary(config, **options)
         self.positions = Positions(config.d_model, param_dtype=param_dtype)
         self.injection = nnx.Linear(
-            config.d_model, 3 * config.d_model, kernel_init=small_normal, **options
+            config.d_model,
+            3 * config.d_model,
+            kernel_init=small_normal,
+            **named_layer("embed", "heads"),
+            **options,
         )
         self.dropout = IODropout(config, rngs=rngs)
         self.equilibrium = jdeq.nn.DEQ(

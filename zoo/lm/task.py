@@ -40,15 +40,6 @@ class LMTask:
     summary = "DEQ transformer, language modelling"
     metric = PERPLEXITY
     presets: Mapping[str, Preset] = PRESETS
-    axes = {
-        r"\b(qkv_net|r_net|injection)\b": ("embed", "heads"),
-        r"\bo_net\b": ("heads", "embed"),
-        r"\br_[wr]_bias\b": ("heads", "width"),
-        r"\bff1_net\b": ("embed", "hidden"),
-        r"\bff2_net\b": ("hidden", "embed"),
-        r"\b(out_)?tables\b": ("vocab", "embed"),
-        r"\bvocabulary\.biases\b": ("vocab",),
-    }
 
     def model_config(self, fields: Mapping[str, Any]) -> LMConfig:
         """Sizes from a saved configuration."""

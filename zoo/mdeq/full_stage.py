@@ -21,9 +21,10 @@ class ResidualBlock(nnx.Module):
     ):
         inner = expansion * channels
         options = {"param_dtype": param_dtype, "rngs": rngs}
-        self.conv1 = conv(channels, inner, 3, kernel_init=torch_uniform, **options)
-        self.gn1 = group_norm(inner, groups, **options)
-        self.conv2 = conv(inner, channels, 3, kernel_init=torch_uniform, **options)
+        to, back = ("embed", "hidden"), ("hidden", "embed")
+        self.conv1 = conv(channels, inner, 3, kernel_init=torch_uniform, names=to, **options)
+        self.gn1 = group_norm(inner, groups, name="hidden", **options)
+        self.conv2 = conv(inner, channels, 3, kernel_init=torch_uniform, names=back, **options)
         self.gn2 = group_norm(channels, groups, **options)
         self.gn3 = group_norm(channels, groups, **options)
 

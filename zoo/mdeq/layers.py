@@ -8,6 +8,7 @@ from jax.nn import initializers
 from jax.typing import DTypeLike
 
 from zoo.batch_norm import BatchNorm
+from zoo.devices.axes import named, named_layer
 from zoo.initializers import small_normal
 
 
@@ -20,11 +21,13 @@ def conv(
     stride: int = 1,
     use_bias: bool = False,
     kernel_init: initializers.Initializer = small_normal,
+    names: tuple[str | None, str | None] = (None, None),
     param_dtype: DTypeLike = jnp.float32,
 ) -> nnx.Conv:
     """NHWC convolution, padded by (size - 1) / 2 on every side, also with stride 2.
 
-    ("SAME" would pad an even side by (0, 1) under stride 2 and shift the result.)
+    ("SAME" would pad an even side by (0, 1) under stride 2 and shift the result.) `names` are those
+    of the channels going in and coming out, see `zoo.devices.axes`.
     """
     pad = (size - 1) // 2
     return nnx.Conv(
@@ -36,13 +39,19 @@ def conv(
         use_bias=use_bias,
         kernel_init=kernel_init,
         bias_init=small_normal,
+        **named_layer(None, None, *names),
         param_dtype=param_dtype,
         rngs=rngs,
     )
 
 
 def group_norm(
-    channels: int, groups: int, *, rngs: nnx.Rngs, param_dtype: DTypeLike
+    channels: int,
+    groups: int,
+    *,
+    rngs: nnx.Rngs,
+    name: str | None = None,
+    param_dtype: DTypeLike,
 ) -> nnx.GroupNorm:
     """Affine group norm over contiguous groups, with PyTorch's epsilon."""
     return nnx.GroupNorm(
@@ -50,6 +59,8 @@ def group_norm(
         num_groups=groups,
         epsilon=1e-5,
         use_fast_variance=False,
+        scale_metadata=named(name),
+        bias_metadata=named(name),
         param_dtype=param_dtype,
         rngs=rngs,
     )

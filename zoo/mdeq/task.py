@@ -42,10 +42,6 @@ class MDEQTask:
     summary = "multiscale DEQ, image classification"
     metric = ACCURACY
     presets: Mapping[str, Preset] = PRESETS
-    axes = {
-        r"\bbranches\..*\b(conv1|gn1)\b": ("hidden",),
-        r"\bbranches\..*\bconv2\b": ("hidden", "embed"),
-    }
 
     def model_config(self, fields: Mapping[str, Any]) -> MDEQConfig:
         """Sizes from a saved configuration."""

@@ -52,13 +52,13 @@ class Evaluator:
 
     def __init__(self, task: Task, model: nnx.Module, layout: Layout | None = None):
         self._task = task
-        self._layout = layout = layout or Layout(task)
+        self._layout = layout = layout or Layout()
         model = nnx.clone(model)
         model.eval()
         graphdef, params, rest = nnx.split(model, nnx.Param, ...)
         carry = nnx.filter_state(rest, Carry)  # its shapes may be others than in training
         carry = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), carry)
-        self._placed = (layout.params(params), layout.rest(rest))
+        self._placed = (layout.params(params), layout.replicated)
         self._fresh = jax.jit(
             lambda rows: fresh_carry(carry, rows),
             static_argnums=0,
@@ -74,7 +74,7 @@ class Evaluator:
             outputs = task.evaluate(model, batch)
             return outputs, nnx.state(model, nnx.Not(nnx.Param))
 
-        self._evaluate = jax.jit(evaluate, out_shardings=(layout.replicated, self._placed[1]))
+        self._evaluate = jax.jit(evaluate, out_shardings=(layout.replicated, layout.rest(rest)))
 
     def __call__(
         self, params: nnx.State, rest: nnx.State, split: Split, batch_size: int
@@ -84,13 +84,15 @@ class Evaluator:
         What the model carries goes from batch to batch, starting with nothing; `rest` stays as
         it is.
         """
-        params, rest = jax.device_put((params, rest), self._placed)
+        # without what was carried in training, by as many rows as there were then
+        state = (params, nnx.filter_state(rest, nnx.Not(Carry)))
+        params, others = jax.device_put(state, self._placed)
         outputs, weights = [], []
         for batch, weight in split.eval_batches(batch_size):
             batch, weight = self._layout.filled(batch, weight)
             rows = len(weight)
             if not weights:
-                rest = nnx.merge_state(rest, self._fresh(rows))
+                rest = nnx.merge_state(others, self._fresh(rows))
             mine = {k: a[self._layout.my_rows(rows)] if a.ndim else a for k, a in batch.items()}
             out, rest = self._evaluate(params, rest, self._layout.batch(mine, rows))
             outputs.append(jax.device_get(out))

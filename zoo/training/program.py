@@ -25,7 +25,8 @@ class Program:
 
     Attributes:
         model: the model without its arrays.
-        placed: a sharding for each array of the state.
+        shapes: shape and dtype of each array of the state.
+        placed: a sharding for each of them.
         update: `(state, step, key, batch) -> state, metrics`; the old state is given up.
     """
 
@@ -44,9 +45,9 @@ class Program:
 
         # bits, as the other processes have them too: an array would belong to this one
         self._bits = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
-        self._shapes = jax.eval_shape(create, self._bits)
+        self.shapes, self._key = jax.eval_shape(create, self._bits)
         self.model = nnx.eval_shape(lambda: build(jax.random.key(0)))
-        self.placed = layout.state(self._shapes[0], optimizer)
+        self.placed = layout.state(self.shapes, optimizer)
         self._create = jax.jit(create, out_shardings=(self.placed, layout.replicated))
         step = training_step(task, config.train, optimizer, nnx.graphdef(self.model), layout)
         out = (self.placed, layout.replicated)
@@ -59,14 +60,13 @@ class Program:
 
     def compiled_step(self, batch: Mapping[str, Any]) -> jax.stages.Compiled:
         """The program of a step for whole batches of these shapes; it makes no arrays."""
-        state, key = self._shapes
         everywhere = self._layout.replicated
-        state = jax.tree.map(_placed, state, self.placed)
+        state, key = jax.tree.map(_placed, self.shapes, self.placed), _placed(self._key, everywhere)
         shapes = {
             name: _placed(a, self._layout.rows if np.ndim(a) else everywhere)
             for name, a in batch.items()
         }
-        return self.update.lower(state, np.int32(0), _placed(key, everywhere), shapes).compile()
+        return self.update.lower(state, np.int32(0), key, shapes).compile()
 
 
 def _placed(a: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:

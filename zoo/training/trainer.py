@@ -40,7 +40,7 @@ class Trainer:
         train = config.train
         data.train.check_batch_size(train.rows)  # before anything takes time
         check_tolerances(train, config.deq)
-        self.layout = Layout(task, devices)
+        self.layout = Layout(devices)
         self.layout.check_batch_size(train.batch_size)
         self._program = Program(task, config, self.layout)
         self.state, self._key = self._program.create()

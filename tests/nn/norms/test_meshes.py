@@ -66,3 +66,14 @@ def test_a_layer_on_a_mesh(name, axis_type):
         got, got_grads = grads(deq, x)
     np.testing.assert_allclose(got, want, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got_grads, want_grads)
+
+
+@wrappers
+def test_names_of_axes_need_no_mesh(wrap):
+    names = {"out_sharding": ("embed", "hidden"), "eager_sharding": False}
+    norm = wrap(nnx.Linear(16, 8, use_bias=False, kernel_metadata=names, rngs=nnx.Rngs(0)))
+    specs: Any = nnx.get_partition_spec(nnx.state(norm))
+    assert specs["module"]["kernel"].get_value() == jax.P("embed", "hidden")
+    last = "hidden" if wrap is jdeq.nn.WeightNorm else None  # a scale per channel, or one
+    assert specs["scales"][""].get_value() == jax.P(None, last)
+    assert norm.fold().kernel.get_metadata("out_sharding") == ("embed", "hidden")

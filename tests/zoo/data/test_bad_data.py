@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.zoo.data.test_data import write_binary
 from tests.zoo.test_cli import run
-from tests.zoo.test_data import write_binary
 from zoo.data import cifar10 as cifar10_module
 from zoo.data.cifar10 import cifar10
 from zoo.data.text import load_corpus

@@ -2,28 +2,31 @@
 
 import dataclasses
 import functools
+import math
 import re
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
-from benchmarks.collectives import Collective, collectives
+from benchmarks.collectives import IMAGENET, Collective, collectives, published
 from tests.zoo.test_cli import run
-from tests.zoo.toy_lm import TASK as TOY, ToyConfig
+from tests.zoo.toy_lm import TASK as TOY, TEXT, ToyConfig
 from zoo.data.streams import Streams
+from zoo.devices.axes import named
 from zoo.devices.layout import Layout
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
 from zoo.lm.task import TASK as LM
-from zoo.registry import MODELS
+from zoo.registry import get_task
 from zoo.run import RunConfig
 from zoo.task import Data
 from zoo.training.program import Program
 from zoo.training.trainer import Trainer
 
-TOKENS = np.random.default_rng(0).integers(0, 96, 600).astype(np.int32)
+TOKENS = np.random.default_rng(0).integers(0, 88, 600).astype(np.int32)
 QUICK = LM.presets["quick"]
 # plain iteration: a quasi-Newton method would magnify the rounding in which layouts differ
 SOLVED = dataclasses.replace(QUICK.deq, f_solver="fixed_point_iter", f_max_iter=4, grad=1)
@@ -32,7 +35,15 @@ CONFIG = RunConfig(
     "quick",
     "python",
     0,
-    dataclasses.replace(QUICK.model, n_token=96, tgt_len=4, mem_len=4),
+    dataclasses.replace(
+        QUICK.model,
+        n_token=88,
+        d_embed=60,  # not to be cut into eight
+        d_model=60,
+        d_inner=100,
+        tgt_len=4,
+        mem_len=4,
+    ),
     SOLVED,
     dataclasses.replace(QUICK.train, batch_size=8),
 )
@@ -55,7 +66,7 @@ class Trained(NamedTuple):
 
 @functools.cache
 def trained(name: str) -> Trained:
-    layout = Layout(LM, LAYOUTS[name])
+    layout = Layout(LAYOUTS[name])
     program = Program(LM, CONFIG, layout)
     batches = list(Streams(TOKENS, 4).train_batches(8, seed=0, start=0, stop=3))
     compiled = program.compiled_step(batches[0])
@@ -81,6 +92,42 @@ def test_every_layout_has_the_loss_curve_of_one_device(name):
     np.testing.assert_allclose(trained(name).losses, one, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "preset", "changes"),
+    [("lm", "wikitext103", {}), ("mdeq", "cifar-large", {"model": IMAGENET})],
+    ids=["98 M", "18 M"],
+)
+def test_fsdp_holds_an_eighth_of_the_published_models(name, preset, changes):
+    task, config = get_task(name), published(name, preset, **changes)
+
+    def held(devices: Devices) -> int:
+        program = Program(task, config, Layout(devices))
+        arrays, shardings = (jax.tree.leaves(s[::2]) for s in (program.shapes, program.placed))
+        pairs = zip(arrays, shardings, strict=True)
+        return sum(math.prod(s.shard_shape(a.shape)) * a.dtype.itemsize for a, s in pairs)
+
+    whole = held(Devices("data=8"))
+    assert held(Devices("data=8", fsdp=True)) < whole / 7.7
+    assert held(Devices("replica=2,data=4", fsdp=True)) < whole / 3.9
+
+
+@pytest.mark.parametrize(
+    ("mesh", "shape", "part"),
+    [
+        ("data=8", (64, 50), (8, 50)),  # along one axis where it can be
+        ("data=8", (700, 700), (175, 350)),
+        ("data=8", (67735, 10), (67735, 5)),
+        ("data=6", (50, 63), (25, 21)),
+        ("data=1", (50, 63), (50, 63)),
+        ("data=4,model=2", (50, 62), (25, 31)),
+    ],
+)
+def test_fsdp_splits_along_all_axes(mesh, shape, part):
+    a = nnx.Param(jax.ShapeDtypeStruct(shape, np.float32), **named("embed", "hidden"))
+    placed: Any = Layout(Devices(mesh, fsdp=True)).params(nnx.State({"a": a}))
+    assert placed["a"].get_value().shard_shape(shape) == part
+
+
 @pytest.mark.slow
 def test_fsdp_holds_an_eighth_of_parameters_and_moments():
     held = lambda name: bytes_per_device(trained(name).state[::2])  # not what is carried
@@ -94,9 +141,10 @@ def test_fsdp_holds_an_eighth_of_parameters_and_moments():
 def test_the_solver_adds_one_scalar_per_iteration(name):
     found = trained(name).collectives
     assert [(c.kind, c.shapes) for c in found if c.in_loop] == [("all-reduce", ("pred[]",))]
-    # what is put together is parameters, none of which has a batch axis
+    # what is put together is parameters, which may be split along two axes: none has a batch axis
     gathered = {shape for c in found if c.kind == "all-gather" for shape in c.shapes}
-    sizes = {p.size for p in jax.tree.leaves(trained(name).state.params)}
+    params = jax.tree.leaves(trained(name).state.params)
+    sizes = {p.size // parts for p in params for parts in (1, 2, 4)}
     entries = lambda shape: np.prod([int(n) for n in re.findall(r"\d+", shape.split("[")[1])])
     assert {entries(shape) for shape in gathered} <= sizes
     assert bool(gathered) == (name == "fsdp")
@@ -107,7 +155,7 @@ def test_a_split_layer_is_summed_not_gathered():
     """Attention and feed-forward: one sum of their outputs each, and no gathering, in the solve."""
     found = [c for c in trained("model").collectives if c.in_loop]
     assert {c.kind for c in found} == {"all-reduce"}
-    states = [c for c in found if c.shapes == ("f32[2,4,64]",)]
+    states = [c for c in found if c.shapes == ("f32[2,4,60]",)]
     assert len(states) == 2
 
 
@@ -120,8 +168,7 @@ def test_the_state_is_donated():
 
 
 @pytest.fixture
-def toy_config(monkeypatch):
-    monkeypatch.setitem(MODELS, "toy", "tests.zoo.toy_lm")
+def toy_config(toy):
     preset = TOY.presets["quick"]
     train = dataclasses.replace(preset.train, batch_size=8, eval_batch_size=8, steps=6)
     return RunConfig("toy", "quick", "none", 0, ToyConfig(5, size=64), preset.deq, train)
@@ -161,6 +208,17 @@ def test_an_evaluation_is_filled_up_to_equal_parts(toy_config, toy_data):
     assert len(eight.trace) == len(one.trace)
 
 
+def test_eval_needs_not_split_the_batch_of_training(toy_config, tmp_path, capsys):
+    (tmp_path / "all.txt").write_text(TEXT)
+    data = ("--data", tmp_path)
+    assert run("train", "toy", *data, "--out", tmp_path / "run", "--steps", 2) == 0  # four rows
+    last = lambda: capsys.readouterr().out.splitlines()[-1]
+    trained = last()
+    for mesh in ("data=1", "data=8"):
+        assert run("eval", "toy", *data, "--checkpoint", tmp_path / "run", "--mesh", mesh) == 0
+        assert last() == trained
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -197,8 +255,14 @@ def test_mistakes_are_said_before_the_start(options, named, capsys, tmp_path):
 
 
 def test_a_model_without_named_axes_has_no_layers_to_split(toy_config, toy_data):
-    with pytest.raises(UserError, match="no layer of model 'toy'"):
+    with pytest.raises(UserError, match="no layer of this model can be split over model=2"):
         Trainer(TOY, toy_config, toy_data, Devices("data=4,model=2"))
+
+
+def test_a_name_that_no_rule_has():
+    params = nnx.State({"w": nnx.Param(np.zeros((2, 2)), **named("embed", "hiden"))})
+    with pytest.raises(UserError, match="unknown name 'hiden' of a parameter's axis"):
+        Layout().params(params)
 
 
 @pytest.mark.parametrize("process_rows", [(0, 3, 8), (0, 8)])

@@ -11,34 +11,34 @@ import time
 import numpy as np
 import pytest
 
+from tests.zoo.test_cli import run
+from tests.zoo.toy_lm import TEXT
 from zoo.logs.metrics import read_metrics
 
 pytestmark = pytest.mark.slow
-ROOT = pathlib.Path(__file__).parents[2]
-TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts the toy model's training in several processes; ends them with the test."""
+    """Starts a command for the toy model in several processes; ends them with the test."""
     (tmp_path / "text").mkdir()
     (tmp_path / "text/all.txt").write_text(TEXT)
     running: list[subprocess.Popen] = []
 
-    def processes(n: int, out: pathlib.Path, *options: object) -> list[subprocess.Popen]:
+    def processes(n: int, name: str, *options: object) -> list[subprocess.Popen]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        command = [sys.executable, "-W", "error", "-m", "tests.zoo.toy_lm", "train", "toy"]
-        command += ["--data", str(tmp_path / "text"), "--out", str(out), "--log_every", "1"]
-        command += map(str, options)
+        command = [sys.executable, "-W", "error", "-m", "tests.zoo.toy_lm", name, "toy"]
+        command += ["--data", str(tmp_path / "text"), *map(str, options)]
         for i in range(n):
             of_several = ["--coordinator", f"127.0.0.1:{port}", "--num_processes", str(n)]
             of_several += ["--process_id", str(i)]
             environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
             running.append(
                 subprocess.Popen(
-                    command + (of_several if n > 1 else []),
+                    command + of_several,
                     cwd=ROOT,
                     env=environment,
                     stdout=subprocess.PIPE,
@@ -54,13 +54,21 @@ def start(tmp_path):
         process.communicate()
 
 
-def test_two_processes_have_the_loss_curve_of_one(start, tmp_path):
-    for n, name in ((1, "one"), (2, "two")):
-        started = start(n, tmp_path / name, "--accumulate", 2, "--stop_after", 8)
-        outputs = [process.communicate(timeout=120) for process in started]
-        assert [process.returncode for process in started] == [0] * n, outputs
-        assert "test perplexity" in outputs[0][0]
-        assert not any("perplexity" in text for output in outputs[1:] for text in output)
+def said(started: list[subprocess.Popen]) -> str:
+    """The last line of the first process; all succeed, and no other one prints a figure."""
+    outputs = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0] * len(started), outputs
+    assert not any("perplexity" in text for output in outputs[1:] for text in output)
+    return outputs[0][0].splitlines()[-1]
+
+
+def test_two_processes_have_the_figures_of_one(start, toy, tmp_path, capsys):
+    data = ("--data", tmp_path / "text")
+    options = ("--accumulate", 2, "--stop_after", 8, "--log_every", 1)
+    assert run("train", "toy", *data, "--out", tmp_path / "one", *options) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "test perplexity" in line
+    assert said(start(2, "train", "--out", tmp_path / "two", *options)) == line
     one, two = (read_metrics(tmp_path / name) for name in ("one", "two"))
     # the last step is evaluated on both splits
     assert [r["step"] for r in one] == [r["step"] for r in two] == [*range(1, 9), 8, 8]
@@ -68,8 +76,9 @@ def test_two_processes_have_the_loss_curve_of_one(start, tmp_path):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
     assert (tmp_path / "two/checkpoints/8").is_dir()
 
-    resumed = start(1, tmp_path / "two", "--resume")[0]  # by one process what two have saved
-    assert resumed.wait(timeout=120) == 0
+    evaluated = start(2, "eval", "--checkpoint", tmp_path / "one")  # by two what one has saved
+    assert said(evaluated) == line
+    assert run("train", "toy", *data, "--out", tmp_path / "two", "--resume") == 0  # vice versa
     assert read_metrics(tmp_path / "two")[-1]["step"] == 20
 
 
@@ -77,7 +86,7 @@ def test_two_processes_have_the_loss_curve_of_one(start, tmp_path):
 def test_a_killed_process_takes_the_others_along(victim, start, tmp_path):
     out = tmp_path / "run"
     never = ("--steps", 10**7, "--eval_every", 10**7, "--save_every", 10**7)
-    started = start(2, out, *never)
+    started = start(2, "train", "--out", out, "--log_every", 1, *never)
     deadline = time.monotonic() + 120
     while len(read_metrics(out)) < 3:
         assert time.monotonic() < deadline and all(p.poll() is None for p in started)

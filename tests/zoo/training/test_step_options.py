@@ -16,7 +16,6 @@ from zoo.data.samples import Samples
 from zoo.data.streams import Streams
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
-from zoo.registry import MODELS
 from zoo.run import RunConfig
 from zoo.task import Data, TrainConfig
 from zoo.training.optimizer import learning_rate
@@ -72,8 +71,7 @@ def test_the_average_is_its_closed_form():
     assert trainer.evaluate().loss != averaged
 
 
-def test_a_checkpoint_is_evaluated_by_its_average(tmp_path, monkeypatch):
-    monkeypatch.setitem(MODELS, "toy", "tests.zoo.toy_lm")
+def test_a_checkpoint_is_evaluated_by_its_average(toy, tmp_path):
     trainer = make(ema=0.5, steps=3)
     trainer.fit(tmp_path)
     model: Any = restored_model(TASK, trainer.config, find_checkpoint(tmp_path))

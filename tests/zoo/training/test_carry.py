@@ -11,25 +11,19 @@ import pytest
 from flax import nnx
 
 from tests.zoo.test_cli import run
-from tests.zoo.toy_lm import TASK, Toy, ToyConfig, ToyTask
+from tests.zoo.toy_lm import TASK, TEXT, Toy, ToyConfig, ToyTask
 from zoo.carry import Carry, forget, fresh_carry
 from zoo.checkpoints.checkpoint import Checkpoint, find_checkpoint
 from zoo.data.streams import Streams
 from zoo.data.vocabulary import Vocabulary
 from zoo.logs.metrics import read_metrics
-from zoo.registry import MODELS
 from zoo.run import RunConfig
 from zoo.task import Data
 from zoo.training.evaluation import Evaluator
 from zoo.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("toy")
 PRESET = TASK.presets["quick"]
-TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
-
-
-@pytest.fixture(autouse=True)
-def toy(monkeypatch):
-    monkeypatch.setitem(MODELS, "toy", "tests.zoo.toy_lm")
 
 
 @pytest.fixture(scope="module")

@@ -12,17 +12,13 @@ import numpy as np
 import pytest
 
 from benchmarks.kills import survive
-from tests.zoo.test_carry import TEXT
+from tests.zoo.toy_lm import TEXT
 from zoo.checkpoints.checkpoint import find_checkpoint
 from zoo.data.samples import Samples
 from zoo.logs.metrics import read_metrics
 from zoo.training.interrupt import Interrupted, StopSignal, agreed
 
-ROOT = pathlib.Path(__file__).parents[2]
-TOY = (
-    "import sys; from zoo.registry import MODELS; MODELS['toy'] = 'tests.zoo.toy_lm'; "
-    "from zoo.cli import main; sys.exit(main(sys.argv[1:]))"
-)
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +29,7 @@ def command(tmp_path_factory):
 
     def make(steps: int) -> list[str]:
         options = f"--data {folder} --steps {steps} --log_every 1 --save_every 4 --eval_every 100"
-        return [sys.executable, "-c", TOY, "train", "toy", *options.split()]
+        return [sys.executable, "-m", "tests.zoo.toy_lm", "train", "toy", *options.split()]
 
     return make
 

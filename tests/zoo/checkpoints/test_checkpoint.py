@@ -17,7 +17,7 @@ from zoo.checkpoints.manifest import Damaged, verified_facts
 from zoo.checkpoints.saving import Saver
 from zoo.errors import UserError
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 def state(step: int):
