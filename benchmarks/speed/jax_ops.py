@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from zoo.convolution import conv_general_dilated
+
 from .function import Graph
 
 CHANNELS = -1
@@ -21,9 +23,8 @@ def layer_norm(x):
 
 
 def conv(x, kernel):
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    spec = lax.conv_dimension_numbers(x.shape, kernel.shape, ("NHWC", "HWIO", "NHWC"))
+    return conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=spec)
 
 
 def propagate(graph: Graph, z):

@@ -8,6 +8,7 @@ from jax.nn import initializers
 from jax.typing import DTypeLike
 
 from zoo.batch_norm import BatchNorm
+from zoo.convolution import conv_general_dilated
 from zoo.devices.axes import named, named_layer
 from zoo.initializers import small_normal
 
@@ -39,6 +40,7 @@ def conv(
         use_bias=use_bias,
         kernel_init=kernel_init,
         bias_init=small_normal,
+        conv_general_dilated=conv_general_dilated,
         **named_layer(None, None, *names),
         param_dtype=param_dtype,
         rngs=rngs,
