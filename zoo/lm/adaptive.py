@@ -6,8 +6,8 @@ from flax import nnx
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from zoo.initializers import small_normal
 from zoo.lm.config import LMConfig
+from zoo.lm.layers import projection_init, vector_init
 from zoo.precision import wide
 
 
@@ -53,22 +53,25 @@ class AdaptiveVocabulary(nnx.Module):
             ]
         self.tied_projections = config.tied_projections if config.projected else ()
 
-        def normal(*shape: int) -> nnx.Param:
-            return nnx.Param(small_normal(rngs.params(), shape, param_dtype))
+        def vectors(*shape: int) -> nnx.Param:
+            return nnx.Param(vector_init(config)(rngs.params(), shape, param_dtype))
+
+        def kernel(*shape: int) -> nnx.Param:
+            return nnx.Param(projection_init(config)(rngs.params(), shape, param_dtype))
 
         def zeros(*shape: int) -> nnx.Param:
             return nnx.Param(jnp.zeros(shape, param_dtype))
 
         def projections(n: int, tied: tuple[int, ...]) -> nnx.List[nnx.Param]:
-            make = lambda i: (zeros if i in tied else normal)(widths[i], d)
+            make = lambda i: (zeros if i in tied else kernel)(widths[i], d)
             return nnx.List(make(i) for i in range(n if config.projected else 0))
 
-        self.tables = nnx.List(normal(*shape) for shape in shapes)
+        self.tables = nnx.List(vectors(*shape) for shape in shapes)
         self.in_projections = projections(config.n_tables, ())
         self.out_projections = projections(n, self.tied_projections)
-        self.out_tables = None if config.tied else nnx.List(normal(*shape) for shape in shapes)
+        self.out_tables = None if config.tied else nnx.List(vectors(*shape) for shape in shapes)
         self.biases = nnx.List(zeros(words) for words, _ in shapes)
-        self.cluster_weight = normal(n - 1, config.d_embed) if n > 1 else None
+        self.cluster_weight = vectors(n - 1, config.d_embed) if n > 1 else None
         self.cluster_bias = zeros(n - 1) if n > 1 else None
 
     def embed(self, tokens: Array) -> Array:

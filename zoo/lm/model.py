@@ -9,10 +9,10 @@ from jax import Array
 from jax.typing import DTypeLike
 
 import jdeq
-from zoo.initializers import small_normal
 from zoo.lm.adaptive import AdaptiveVocabulary
 from zoo.lm.block import Blocks, Context
 from zoo.lm.config import LMConfig
+from zoo.lm.layers import projection_init
 from zoo.lm.memory import Memory
 from zoo.lm.positions import Positions, visible
 
@@ -55,7 +55,7 @@ class LanguageModel(nnx.Module):
         self.vocabulary = AdaptiveVocabulary(config, **options)
         self.positions = Positions(config.d_model, param_dtype=param_dtype)
         self.injection = nnx.Linear(
-            config.d_model, 3 * config.d_model, kernel_init=small_normal, **options
+            config.d_model, 3 * config.d_model, kernel_init=projection_init(config), **options
         )
         self.dropout = IODropout(config, rngs=rngs)
         self.equilibrium = jdeq.nn.DEQ(
