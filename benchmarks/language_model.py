@@ -1,8 +1,9 @@
 """`python -m benchmarks.language_model`: equilibrium and explicit transformers, side by side.
 
-Trains the zoo's language model three times with equal sizes, parameters, batches and seed, one
-process each: as an explicit transformer, as a DEQ with the implicit gradient, and as a DEQ that is
-unrolled. A run that was finished, or interrupted, is not made again, but read or resumed. Then
+Trains the zoo's language model three times with equal sizes, parameters, numbers of tokens and
+seed, one process each: as an explicit transformer, as a DEQ with the implicit gradient, and as a
+DEQ that is unrolled. The two DEQs begin with the explicit transformer as it is after the first half
+of its steps. A run that was finished, or interrupted, is not made again, but read or resumed. Then
 come `language_model.md` and `language_model.png`. With `--data` they are about the Penn Treebank
 in that folder, by words; without, about the characters of Python's own sources.
 """
@@ -34,18 +35,18 @@ ONE_CORE = {
 }
 SHARED = (  # the design that has an isolated equilibrium, for all of them
     "--design deq_seq --no-pre_norm --fan_in --n_head 4 --dropout 0 --mem_len 128 "
-    "--eval_mem_len 128 --lr 2e-3 --schedule cosine --warmup 100 --log_every 5 --save_every 500"
+    "--eval_mem_len 128 --schedule cosine --log_every 5 --save_every 500"
 )
-IMPLICIT = (
-    "--ift --f_solver anderson --f_max_iter 20 --f_tol 1e-2 "
-    "--b_solver gmres --b_max_iter 12 --b_tol 1e-2"
-)
-ROWS = {  # what each one adds to the command line
-    "explicit transformer": "--explicit",
-    "DEQ, implicit gradient": IMPLICIT,
-    "DEQ, 8 steps unrolled": "--f_max_iter 0 --grad 8",
+EXPLICIT = "explicit transformer"
+IMPLICIT = "DEQ, implicit gradient"
+UNROLLED = "DEQ, 6 steps unrolled"
+EQUILIBRIA = {  # what each one adds to the command line
+    IMPLICIT: "--ift --f_solver anderson --f_max_iter 25 --f_tol 1e-2 --b_solver gmres "
+    "--b_max_iter 12 --b_tol 1e-2 --jac_loss_weight 0.2 --jac_loss_freq 0.4",
+    UNROLLED: "--f_max_iter 0 --grad 6",
 }
-SAMPLED = "DEQ, implicit gradient"
+FOLDERS = {EXPLICIT: "explicit", IMPLICIT: "implicit", UNROLLED: "unrolled"}
+FIRST = "first"  # folder of the first half of the explicit transformer
 
 
 class Text(NamedTuple):
@@ -75,10 +76,17 @@ CHARACTERS = Text(
 )
 
 
-def command(text: Text, options: str, steps: int, data: object, out: object) -> list[str]:
-    """The training command of a row."""
-    argv = f"train lm {text.options} {SHARED} {options} --steps {steps} --eval_every {steps // 6}"
-    return [*argv.split(), *(["--data", str(data)] if data else []), "--out", str(out)]
+def commands(text: Text, steps: int, data: object, runs: object) -> dict[str, str]:
+    """The options of `train lm` by output folder, in the order in which they are to be run."""
+    half = steps // 2
+    source = f" --data {data}" if data else ""
+    shared = f"{text.options} {SHARED}{source} --steps"
+    whole = f"{shared} {steps} --eval_every {steps // 6} --lr 2e-3 --warmup 100 --explicit"
+    begun = f"--init {runs}/{FIRST} --lr 1e-3 --warmup 20"  # about the rate that it had then
+    rest = f"{shared} {steps - half} --eval_every {half // 6} {begun}"
+    lines = {FIRST: f"{whole} --stop_after {half}", FOLDERS[EXPLICIT]: whole}
+    lines |= {FOLDERS[name]: f"{rest} {options}" for name, options in EQUILIBRIA.items()}
+    return {name: f"train lm {line} --out {runs}/{name}" for name, line in lines.items()}
 
 
 def train(argv: Sequence[str], out: pathlib.Path) -> None:
@@ -96,20 +104,20 @@ def train(argv: Sequence[str], out: pathlib.Path) -> None:
     figures.write_text(json.dumps({"rss_mb": usage.ru_maxrss / 1024}))
 
 
-def report(text: Text, runs: Mapping[str, Run], commands: Sequence[str]) -> str:
+def report(text: Text, runs: Mapping[str, Run], shown: Sequence[str]) -> str:
     """The page."""
-    sample, _ = sampled(runs[SAMPLED], text.prompt, warm=True, deq=tables.SAMPLING)
+    sample, _ = sampled(runs[IMPLICIT], text.prompt, warm=True, deq=tables.SAMPLING)
     return REPORT.format(
         text=text.name,
         unit=text.unit,
         quality=tables.quality(runs),
         solved=tables.solved(runs),
-        commands="\n".join(f"$ {line}" for line in commands),
-        memory=tables.memory(f"{text.options} {SHARED}", runs[SAMPLED].folder),
+        commands="\n".join(f"$ {line}" for line in shown),
+        memory=tables.memory(f"{text.options} {SHARED}", runs[IMPLICIT].folder),
         remembering=tables.remembering(runs),
         sampling=tables.sampling(runs, text.prompt),
         prompt=text.prompt,
-        row=SAMPLED,
+        row=IMPLICIT,
         sample=sample,
         machine=machine(),
     )
@@ -126,19 +134,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ |= ONE_CORE  # before the first computation of this process
     text = WORDS if args.data else CHARACTERS
     steps = args.steps or text.steps
-    outs = {name: args.runs / str(i) for i, name in enumerate(ROWS)}
-    for name, out in outs.items():
-        train(command(text, ROWS[name], steps, args.data, out), out)
-    task = get_task("lm")
-    saved = {name: find_checkpoint(out) for name, out in outs.items()}
-    runs = {
-        name: Run(saved_run(task, saved[name]), saved[name], outs[name], args.data) for name in outs
-    }
-    shown = [
-        " ".join(["python -m zoo", *command(text, row, steps, args.data and "DIR", f"runs/{i}")])
-        for i, row in enumerate(ROWS.values())
-    ]
-    page = report(text, runs, shown)
+    for name, line in commands(text, steps, args.data, args.runs).items():
+        train(line.split(), args.runs / name)
+    runs = {}
+    for name, folder in FOLDERS.items():
+        checkpoint = find_checkpoint(args.runs / folder)
+        config = saved_run(get_task("lm"), checkpoint)
+        before = 0 if name == EXPLICIT else steps // 2
+        runs[name] = Run(config, checkpoint, args.runs / folder, args.data, before)
+    shown = commands(text, steps, args.data and "DIR", "runs").values()
+    page = report(text, runs, [f"python -m zoo {line}" for line in shown])
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "language_model.md").write_text(page)
     tables.plot(args.out / "language_model.png", runs, text.unit)
@@ -148,18 +153,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 REPORT = """\
 # Equilibrium and explicit language models
 
-Small transformers on {text}, each trained on one core with equal parameters, batches, learning
-rates and seed: what minutes of a CPU allow, far from what such models reach. Perplexity is per
-{unit}. {machine}.
+Small transformers on {text}, each trained on one core with equal parameters, numbers of {unit}s and
+seed: what minutes of a CPU allow, far from what such models reach. Perplexity is per {unit}. The
+explicit transformer applies its block once; the DEQs begin as it is after half of its steps, with
+the learning rate that it has there, and take as many steps again as it has left.
+{machine}.
 
 {quality}
 
 Seconds are CPU time of one core, medians; RSS is that of the whole training process; NFE are
 evaluations of `f` for a batch of test segments; the residual is `|f(z) - z| / |f(z)|` of the test
-states as the model was trained to make them. The explicit transformer is the same block, applied
-once. Learning curves: `language_model.png`.
+states as each model was trained to make them. Learning curves: `language_model.png`.
 
-The DEQs when every state is solved for by Anderson's method to a relative residual of 1e-3:
+The same weights when every state is solved for by Anderson's method to a relative residual of 1e-3,
+those of the explicit transformer too:
 
 {solved}
 
@@ -177,7 +184,7 @@ positions.
 
 {remembering}
 
-200 tokens drawn one by one, at a tolerance of 1e-3 by plain iteration:
+200 {unit}s drawn one by one, at a tolerance of 1e-3 by plain iteration:
 
 {sampling}
 

@@ -30,12 +30,18 @@ TIMED_STEPS = 15
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run, its checkpoint, and where it and its text are."""
+    """A run, its checkpoint, where it and its text are, and the steps made before it."""
 
     config: RunConfig
     checkpoint: Checkpoint
     out: pathlib.Path
     folder: pathlib.Path | None
+    before: int
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of a training step."""
+        return self.config.train.batch_size * self.config.model.tgt_len
 
     def data(self) -> Data:
         """The data it was trained on."""

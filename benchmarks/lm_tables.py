@@ -37,7 +37,7 @@ def quality(runs: Mapping[str, Run]) -> str:
             (
                 name,
                 f"{count(run):,}",
-                f"{train.steps * train.batch_size * run.config.model.tgt_len:,}",
+                f"{(run.before + train.steps) * run.step_tokens:,}",
                 f"{last['valid']['metric']:.2f}",
                 f"{last['test']['metric']:.2f}",
                 f"{seconds_per_step(run):.3f}",
@@ -51,10 +51,10 @@ def quality(runs: Mapping[str, Run]) -> str:
 
 
 def solved(runs: Mapping[str, Run]) -> str:
-    """The equilibrium models, solved to a tolerance that training did not ask for."""
+    """All models, solved to a tolerance that training did not ask for."""
     rows = []
-    for name, run in _equilibria(runs).items():
-        found = evaluated(run.changed(TO_TOLERANCE))
+    for name, run in runs.items():
+        found = evaluated(run.changed(TO_TOLERANCE, explicit=False))
         share = f"{100 * found.converged:.1f} %"
         figures = f"{found.metric:.2f}", f"{found.residual:.1e}", share, f"{found.nfe:.1f}"
         rows.append((name, *figures))
@@ -95,17 +95,21 @@ def plot(path: pathlib.Path, runs: Mapping[str, Run], unit: str) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for name, run in runs.items():
-        train = run.config.train
-        tokens = train.batch_size * run.config.model.tgt_len
         rows = read_metrics(run.out)
         log = [(r["step"], r["nll"]) for r in rows if r["split"] == "train"]
         whole = len(log) // SMOOTHED * SMOOTHED
         steps, nll = np.array(log[:whole]).reshape(-1, SMOOTHED, 2).mean(axis=1).T
-        (line,) = axes.plot(steps * tokens, np.exp(nll), alpha=0.5)
+        (line,) = axes.plot((run.before + steps) * run.step_tokens, np.exp(nll), alpha=0.5)
         valid = [(r["step"], r["metric"]) for r in rows if r["split"] == "valid"]
         steps, figures = np.array(valid).T
         color = line.get_color()
-        axes.plot(steps * tokens, figures, "o-", color=color, label=f"{name} (validation)")
+        axes.plot(
+            (run.before + steps) * run.step_tokens,
+            figures,
+            "o-",
+            color=color,
+            label=f"{name} (validation)",
+        )
     label = f"perplexity per {unit} (thin: training)"
     axes.set(xlabel=f"{unit}s seen", ylabel=label, yscale="log")
     axes.grid(alpha=0.3, which="both")
