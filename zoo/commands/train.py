@@ -58,7 +58,7 @@ def train(argv: Sequence[str]) -> int:
     add_data_option(run)
     run.add_argument("--out", metavar="DIR", default=str(out), help="default: %(default)s")
     run.add_argument("--resume", action="store_true", help="continue the run in --out")
-    text = "start from the parameters of this run or checkpoint; all but the sizes may be others"
+    text = "start from the parameters of this run or checkpoint; all but the sizes may differ"
     run.add_argument("--init", metavar="DIR", help=text)
     run.add_argument("--stop_after", type=int, metavar="STEP", help="stop there; --resume goes on")
     text = "measure the Jacobian's spectral radius with every evaluation"
@@ -74,9 +74,9 @@ def train(argv: Sequence[str]) -> int:
     add_options(parser, "model", defaults.model)
     jdeq.add_deq_args(parser, defaults.deq)
     args = parser.parse_args(argv[1:])
-    if checkpoint is not None and args.init is not None:
-        raise UserError("--resume goes on with the run's own parameters: it takes no --init")
-    source = None if args.init is None else find_checkpoint(pathlib.Path(args.init))
+    source = None  # a resumed run has begun already, whatever it was with
+    if args.init is not None and checkpoint is None:
+        source = find_checkpoint(pathlib.Path(args.init))
     known = checkpoint or source
     meta = {} if known is None else known.meta
     config = _configured(args, defaults, task, preset, args.seed)
