@@ -39,7 +39,6 @@ SMALL = LMConfig(
     mem_len=64,
     eval_tgt_len=64,
     eval_mem_len=64,
-    fan_in=True,
     n_token=33_278,
 )
 SMALL_TRAIN = TrainConfig(
@@ -72,7 +71,6 @@ QUICK = Preset(
         mem_len=64,
         eval_tgt_len=64,
         eval_mem_len=64,
-        fan_in=True,
         n_token=97,
     ),
     deq=dataclasses.replace(UNROLLED, grad=6),
