@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import pathlib
 import statistics
 import time
 from typing import Any
@@ -11,7 +12,7 @@ from flax import nnx
 
 import jdeq
 from zoo.checkpoints.checkpoint import Checkpoint
-from zoo.checkpoints.saved import restored_model
+from zoo.checkpoints.saved import restored_model, sized
 from zoo.data.vocabulary import Vocabulary
 from zoo.lm.sampler import Continuation, Draw, Sampler
 from zoo.options import add_options, read_options
@@ -29,15 +30,23 @@ TIMED_STEPS = 15
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run and its checkpoint."""
+    """A run, its checkpoint, where it and its text are, and the steps made before it."""
 
     config: RunConfig
     checkpoint: Checkpoint
+    out: pathlib.Path
+    folder: pathlib.Path | None
+    before: int
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of a training step."""
+        return self.config.train.batch_size * self.config.model.tgt_len
 
     def data(self) -> Data:
         """The data it was trained on."""
         meta = self.checkpoint.meta
-        return TASK.load_data(self.config.data, None, model=self.config.model, meta=meta)
+        return TASK.load_data(self.config.data, self.folder, model=self.config.model, meta=meta)
 
     def changed(self, deq: dict[str, Any], **model: Any) -> "Run":
         """The same weights with other DEQ options and sizes."""
@@ -46,7 +55,7 @@ class Run:
             deq=dataclasses.replace(self.config.deq, **deq),
             model=dataclasses.replace(self.config.model, **model),
         )
-        return Run(config, self.checkpoint)
+        return dataclasses.replace(self, config=config)
 
 
 def count(run: Run) -> int:
@@ -71,10 +80,11 @@ def seconds_per_step(run: Run) -> float:
     return statistics.median(times[2:])
 
 
-def step_memory(options: str) -> int:
+def step_memory(options: str, folder: pathlib.Path | None) -> int:
     """Bytes of temporaries of the compiled training step for these command-line options."""
     config = _configured(options)
-    data = TASK.load_data(config.data, None, model=config.model, meta={})
+    data = TASK.load_data(config.data, folder, model=config.model, meta={})
+    config = dataclasses.replace(config, model=sized(config.model, data))
     trainer = Trainer(TASK, config, data)
     size = config.train.batch_size
     batch = next(iter(data.train.train_batches(size, seed=0, start=0, stop=1)))
@@ -83,9 +93,8 @@ def step_memory(options: str) -> int:
     return memory.temp_size_in_bytes
 
 
-def evaluated(run: Run, **model: Any) -> Evaluation:
-    """The test split, with other sizes of the evaluation."""
-    run = run.changed({}, **model)
+def evaluated(run: Run) -> Evaluation:
+    """The test split."""
     restored = restored_model(TASK, run.config, run.checkpoint)
     _, params, rest = nnx.split(restored, nnx.Param, ...)
     size = run.config.train.eval_batch_size

@@ -66,7 +66,7 @@ def test_groups_are_left_to_jax():
     spec = lax.conv_dimension_numbers(X.shape, w.shape, ("NHWC", "HWIO", "NHWC"))
     options = {"dimension_numbers": spec, "feature_group_count": 3}
     for convolve in (conv_general_dilated, lax.conv_general_dilated):
-        y = convolve(X, w, (1, 1), "SAME", **options)
+        y = convolve(jnp.asarray(X), w, (1, 1), "SAME", **options)
         assert y.shape == (2, 8, 6, 6)
 
 

@@ -58,6 +58,8 @@ def train(argv: Sequence[str]) -> int:
     add_data_option(run)
     run.add_argument("--out", metavar="DIR", default=str(out), help="default: %(default)s")
     run.add_argument("--resume", action="store_true", help="continue the run in --out")
+    text = "start from the parameters of this run or checkpoint; all but the sizes may differ"
+    run.add_argument("--init", metavar="DIR", help=text)
     run.add_argument("--stop_after", type=int, metavar="STEP", help="stop there; --resume goes on")
     text = "measure the Jacobian's spectral radius with every evaluation"
     run.add_argument("--spectral_radius", action="store_true", help=text)
@@ -72,7 +74,11 @@ def train(argv: Sequence[str]) -> int:
     add_options(parser, "model", defaults.model)
     jdeq.add_deq_args(parser, defaults.deq)
     args = parser.parse_args(argv[1:])
-    meta = {} if checkpoint is None else checkpoint.meta
+    source = None  # a resumed run has begun already, whatever it was with
+    if args.init is not None and checkpoint is None:
+        source = find_checkpoint(pathlib.Path(args.init))
+    known = checkpoint or source
+    meta = {} if known is None else known.meta
     config = _configured(args, defaults, task, preset, args.seed)
     if args.stop_after is not None and args.stop_after < 1:
         raise UserError(f"--stop_after must be at least 1, got {args.stop_after}")
@@ -83,6 +89,8 @@ def train(argv: Sequence[str]) -> int:
     make_folder(out)
     devices = valid(lambda: read_options(args, Devices()))
     trainer = Trainer(task, config, data, devices)
+    if source is not None:
+        trainer.start_from(source)
     if checkpoint is not None:
         trainer.restore(checkpoint)
     elif is_first() and (aside := set_aside(out)) is not None:

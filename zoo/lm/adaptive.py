@@ -9,8 +9,8 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from zoo.devices.axes import named
-from zoo.initializers import small_normal
 from zoo.lm.config import LMConfig
+from zoo.lm.layers import projection_init, vector_init
 from zoo.precision import wide
 
 
@@ -56,17 +56,20 @@ class AdaptiveVocabulary(nnx.Module):
             ]
         self.tied_projections = config.tied_projections if config.projected else ()
 
-        def normal(*shape: int, **metadata: Any) -> nnx.Param:
-            return nnx.Param(small_normal(rngs.params(), shape, param_dtype), **metadata)
+        def vectors(*shape: int, **metadata: Any) -> nnx.Param:
+            return nnx.Param(vector_init(config)(rngs.params(), shape, param_dtype), **metadata)
+
+        def kernel(*shape: int) -> nnx.Param:
+            return nnx.Param(projection_init(config)(rngs.params(), shape, param_dtype))
 
         def zeros(*shape: int, **metadata: Any) -> nnx.Param:
             return nnx.Param(jnp.zeros(shape, param_dtype), **metadata)
 
         def word_vectors() -> nnx.List[nnx.Param]:
-            return nnx.List(normal(*shape, **named("vocab", "embed")) for shape in shapes)
+            return nnx.List(vectors(*shape, **named("vocab", "embed")) for shape in shapes)
 
         def projections(n: int, tied: tuple[int, ...]) -> nnx.List[nnx.Param]:
-            make = lambda i: (zeros if i in tied else normal)(widths[i], d)
+            make = lambda i: (zeros if i in tied else kernel)(widths[i], d)
             return nnx.List(make(i) for i in range(n if config.projected else 0))
 
         self.tables = word_vectors()
@@ -74,7 +77,7 @@ class AdaptiveVocabulary(nnx.Module):
         self.out_projections = projections(n, self.tied_projections)
         self.out_tables = None if config.tied else word_vectors()
         self.biases = nnx.List(zeros(words, **named("vocab")) for words, _ in shapes)
-        self.cluster_weight = normal(n - 1, config.d_embed) if n > 1 else None
+        self.cluster_weight = vectors(n - 1, config.d_embed) if n > 1 else None
         self.cluster_bias = zeros(n - 1) if n > 1 else None
 
     def embed(self, tokens: Array) -> Array:

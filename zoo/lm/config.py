@@ -67,6 +67,9 @@ class LMConfig:
         local_size: how many positions, its own included, a token may look at; 0: 1000.
         zero_mean: take the mean over features out of every new state. Without it a pre-norm
             design has the eigenvalue 1 along that mean and no isolated fixed point.
+        fan_in: draw initial weights such that every layer, the injection above all, has a unit
+            scale at any width. The published N(0, 0.01^2) is made for width 700: in a narrow
+            model the injection is so small that all tokens have nearly the same equilibrium.
         explicit: apply the blocks once instead of solving: an ordinary transformer with the
             same parameters.
         remat: recompute attention and feed-forward in the backward pass, to save memory.
@@ -98,6 +101,7 @@ class LMConfig:
     eval_mem_len: int = option(150, "positions remembered in evaluation", also=("eval", "sample"))
     local_size: int = option(0, "positions a token may look at, its own included; 0: 1000")
     zero_mean: bool = option(False, "take the feature mean out of the state (eigenvalue 1)")
+    fan_in: bool = option(False, "initial weights scaled to the width, for narrow models")
     explicit: bool = option(False, "ordinary transformer: apply the blocks once, do not solve")
     remat: bool = option(False, "recompute the blocks in the backward pass, to save memory")
     softmax_chunk: int = option(

@@ -19,7 +19,17 @@ def kernel_init(config: LMConfig) -> initializers.Initializer:
     The original of "deq_seq" means to draw the former, but puts the weight norm on before it, which
     makes a weight from g and v again: what it trains from is the default.
     """
-    return torch_uniform if config.design == "deq_seq" else small_normal
+    return torch_uniform if config.fan_in or config.design == "deq_seq" else small_normal
+
+
+def projection_init(config: LMConfig) -> initializers.Initializer:
+    """Of kernels (inputs, outputs) that keep a unit scale, or N(0, 0.01^2)."""
+    return initializers.lecun_normal() if config.fan_in else small_normal
+
+
+def vector_init(config: LMConfig) -> initializers.Initializer:
+    """Of word vectors, which are multiplied by the square root of the width, or N(0, 0.01^2)."""
+    return initializers.normal(config.d_model**-0.5) if config.fan_in else small_normal
 
 
 def layer_norm(

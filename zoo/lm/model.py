@@ -10,10 +10,10 @@ from jax.typing import DTypeLike
 
 import jdeq
 from zoo.devices.axes import named_layer
-from zoo.initializers import small_normal
 from zoo.lm.adaptive import AdaptiveVocabulary
 from zoo.lm.block import Blocks, Context
 from zoo.lm.config import LMConfig
+from zoo.lm.layers import projection_init
 from zoo.lm.memory import Memory
 from zoo.lm.positions import Positions, visible
 
@@ -58,7 +58,7 @@ class LanguageModel(nnx.Module):
         self.injection = nnx.Linear(
             config.d_model,
             3 * config.d_model,
-            kernel_init=small_normal,
+            kernel_init=projection_init(config),
             **named_layer("embed", "heads"),
             **options,
         )

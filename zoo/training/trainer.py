@@ -4,11 +4,14 @@ import pathlib
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from zoo.checkpoints.checkpoint import Checkpoint, find_checkpoint
 from zoo.devices.layout import Layout
 from zoo.devices.mesh import Devices
+from zoo.errors import UserError
 from zoo.precision import check_tolerances
 from zoo.run import RunConfig
 from zoo.task import Batch, Data, Split, Task
@@ -71,6 +74,30 @@ class Trainer:
         self.config.check_resumes(RunConfig.from_dict(checkpoint.config))
         self.state = checkpoint.restore(self.state)
         self.step = checkpoint.step
+
+    def start_from(self, checkpoint: Checkpoint) -> None:
+        """Begins with the parameters of another run, averaged if they were there.
+
+        Only sizes must agree. So an equilibrium model may begin as an ordinary network, whose
+        blocks were applied once.
+
+        Raises:
+            UserError: it is one of another model, or of other sizes.
+        """
+        model = restored_model(self.task, saved_run(self.task, checkpoint), checkpoint)
+        params = nnx.state(model, nnx.Param)
+        shapes = lambda state: {path: leaf.shape for path, leaf in nnx.to_flat_state(state)}
+        mine, theirs = shapes(self.state.params), shapes(params)
+        if mine != theirs:
+            paths = [path for path in {**mine, **theirs} if mine.get(path) != theirs.get(path)]
+            raise UserError(
+                f"{checkpoint.path}: has other sizes: {'.'.join(map(str, paths[0]))} is "
+                f"{theirs.get(paths[0])}, not {mine.get(paths[0])}"
+            )
+        copy = lambda where: jax.tree.map(jnp.copy, jax.device_put(params, where))
+        placed, averaged = self._program.placed, self.state.ema is not None
+        ema = copy(placed.ema) if averaged else None
+        self.state = self.state._replace(params=copy(placed.params), ema=ema)
 
     def fit(
         self, out: pathlib.Path, *, stop_after: int | None = None, watch: Watch | None = None

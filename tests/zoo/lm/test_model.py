@@ -198,6 +198,38 @@ def test_initial_weights():
     np.testing.assert_allclose(jnp.std(kernel), 1 / 16 / 3**0.5, rtol=0.03)
 
 
+@designs
+def test_initial_weights_of_narrow_models(config):
+    """With `fan_in` everything has a unit scale; words, tied vectors and narrow ones too."""
+    sizes = {"d_model": 128, "d_embed": 128, "d_inner": 512, "cutoffs": (30,), "n_token": 100}
+    config = dataclasses.replace(config, **sizes, tied_projections=(1,), fan_in=True)
+    model = make(config)
+    vectors = model.vocabulary.embed(jnp.arange(100))
+    hidden = jax.random.normal(jax.random.key(0), (200, 128))
+    scores = [model.vocabulary._logits(i, hidden) for i in (0, 1)]
+    for values in (vectors[:30], vectors[30:], model.injection(vectors), *scores):
+        np.testing.assert_allclose(jnp.std(values), 1, rtol=0.1)
+    blocks = model.equilibrium.cell.module.blocks
+    np.testing.assert_allclose(jnp.std(blocks[0].attention.o_net.kernel[...]), 384**-0.5, rtol=0.03)
+
+
+@pytest.mark.parametrize("fan_in", [True, False])
+def test_the_first_equilibria_of_different_words_differ(fan_in):
+    """Sixteen texts that differ in the last word; the published weights are for width 700."""
+    sizes = {"d_model": 128, "d_embed": 128, "d_inner": 512, "n_token": 100}
+    config = dataclasses.replace(POST_NORM, **sizes, fan_in=fan_in)
+    solver = {"f_solver": "anderson", "f_max_iter": 60, "f_tol": 1e-3, "f_stop_mode": "rel"}
+    model = make(config, jdeq.DEQConfig(ift=True, **solver, norm_type="weight_norm"))
+    text = jax.random.randint(jax.random.key(0), (32,), 0, 100)
+    texts = jnp.tile(text, (16, 1)).at[:, -1].set(6 * jnp.arange(16))
+    z, info = model.equilibrium(model.encode(texts, Memory.empty(config, 16, 0)))
+    spread = jnp.std(z[:, -1], axis=0).mean()
+    if fan_in:
+        assert info.converged.all() and spread > 0.4
+    else:
+        assert spread < 0.2
+
+
 def test_learning_rate():
     schedule = published_rate(TrainConfig(steps=150_000, lr=2.0))
     at = lambda step: float(jnp.asarray(schedule(step)))

@@ -86,6 +86,18 @@ def test_evaluation_repeats_the_training_figures(trained, text, capsys):
     assert perplexity(capsys.readouterr().out) == pytest.approx(last["metric"], abs=0.06)
 
 
+def test_a_run_starts_from_the_parameters_of_another(trained, text, tmp_path, capsys):
+    """As an equilibrium model does that was an ordinary transformer at first."""
+    last = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
+    command = ("train", "lm", "--preset", "characters", "--data", text, "--out", tmp_path / "run")
+    command = (*command, *SIZES, "--steps", 1, "--lr", 1e-9)
+    assert run(*command, "--ema", 0.5, "--init", trained) == 0
+    assert perplexity(capsys.readouterr().out) == pytest.approx(last["metric"], abs=0.06)
+    assert run(*command, "--init", trained, "--d_inner", 12) == 2
+    assert "has other sizes: lm.equilibrium" in capsys.readouterr().err
+    assert run(*command, "--ema", 0.5, "--init", trained, "--resume") == 0  # begun already
+
+
 def test_a_resumed_run_remembers(tmp_path):
     through, resumed = trainer(), trainer()
     batches = list(through.data.train.train_batches(4, seed=0, start=0, stop=4))
