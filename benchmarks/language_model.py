@@ -3,9 +3,10 @@
 Trains the zoo's language model with equal sizes, parameters, numbers of tokens and seed, one
 process each: as an explicit transformer, as a DEQ with the implicit gradient, and as a DEQ that is
 unrolled. The two DEQs begin with the explicit transformer as it is after the first half of its
-steps; for a fair comparison there is an explicit one that begins so too. A run that was finished, or interrupted, is not made again, but read or resumed. Then
-come `language_model.md` and `language_model.png`. With `--data` they are about the Penn Treebank
-in that folder, by words; without, about the characters of Python's own sources.
+steps; for a fair comparison there is an explicit one that begins so too. A run that was finished,
+or interrupted, is not made again, but read or resumed. Then come `language_model.md` and
+`language_model.png`. With `--data` they are about the Penn Treebank in that folder, by words;
+without, about the characters of Python's own sources.
 """
 
 import argparse

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from zoo.checkpoints.checkpoint import Checkpoint, find_checkpoint
+from zoo.checkpoints.saved import restored_model, saved_run
 from zoo.devices.layout import Layout
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
