@@ -150,17 +150,17 @@ def test_inside_shard_map_each_device_stops_on_its_own(solver):
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, atol=1e-9), got, want)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("solver", "mode"), [*((name, "ift") for name in SOLVERS), ("fixed_point_iter", "unroll")]
-)
+MODES = {"ift": lambda s: jdeq.IFT(solver=s, forward_mode=True), "unroll": lambda s: jdeq.Unroll()}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@solvers
 def test_forward_mode(solver, mode):
     solver = SOLVERS[solver]
-    backward = jdeq.Unroll() if mode == "unroll" else jdeq.IFT(solver=solver, forward_mode=True)
 
     def solve(w):
         f = lambda z: z @ w + B
-        return jdeq.deq(f, jnp.zeros_like(B), solver=solver, backward=backward)[0]
+        return jdeq.deq(f, jnp.zeros_like(B), solver=solver, backward=MODES[mode](solver))[0]
 
     loss = lambda s: lambda w: jnp.sum(s(w) ** 2)
     closed = lambda w: affine(w, B)

@@ -40,6 +40,22 @@ of a row take turns, and the times are medians.
 - jaxopt and optimistix take the batch as one system: jaxopt's Anderson has one set of weights for
   all samples. optimistix has fixed point iteration only; its Newton methods are no counterparts."""
 
+WHY = """Why, from profiles of the compiled programs:
+
+- An evaluation or two more than jaxopt and optimistix (15 against 14, 10 against 8): jdeq measures
+  every state it may return, and the peers' tolerances were searched on a ladder for the loosest
+  that is enough. Their fixed point iterations are the same loop otherwise.
+- Anderson: one set of weights per sample. At D=1024 an iteration of jdeq has, beside 960 us of f,
+  three products with the histories (31 to 55 us), nine passes over the state (10 to 45 us: the
+  residual, the best state so far, the differences) and four copies of it (14 us each).
+- tiny: 65,536 systems of width 64. `Broyden` and GMRES hold 51 and 32 vectors and as many rows of
+  small matrices for every one of them, 2.2 GB for Broyden, and the first touch of that memory takes
+  more than f does: `memory=10` takes a quarter of the time.
+- `IFT: default`: TorchDEQ's is plain iteration, jdeq's is GMRES to a tolerance of its own, tighter
+  than the 1e-3 of these rows: 15 to 25 products instead of 8 to 15. It also arrives where plain
+  iteration diverges; where f is known to contract, `IFT(solver="fixed_point_iter")` is faster.
+- Images: XLA's convolutions on a CPU take about twice as long as oneDNN's, see the column of f."""
+
 
 def markdown(results: Results) -> str:
     """All sections that have rows."""
@@ -67,7 +83,7 @@ def grid(rows: list[Row]) -> list[str]:
     out = ["### Summary", "\n".join(f"- {line}" for line in lines(rows))]
     lost = losses(rows)
     if lost:
-        out += ["Rows where a peer is faster (below 0.95):", "\n".join(f"- {x}" for x in lost)]
+        out += ["Rows where a peer is faster (below 0.95):", "\n".join(f"- {x}" for x in lost), WHY]
     head = (
         "row",
         "library",

@@ -16,9 +16,8 @@ from zoo.parity import table
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["deq_lm/div1_local", "deq_seq/post_ln", "deq_seq/pre_ln"])
+@pytest.mark.parametrize("name", FOLDERS)
 def test_golden_folder(golden_lm, name):
-    """The smaller ones; `make parity` compares all."""
     rows = check(golden_lm(name))
     assert all(row.ok for row in rows), table(rows)
 

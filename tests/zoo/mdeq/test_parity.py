@@ -9,10 +9,13 @@ from zoo.mdeq.reference import Reference
 from zoo.parity import compare, compare_many, relative_error, table
 
 
+FOLDERS = ["two_branch", "three_branch_deep", "four_branch", "small_published"]
+
+
 @pytest.mark.slow
-def test_golden_folder(golden):
-    """The smallest one; `make parity` compares all."""
-    rows = check(golden("two_branch"))
+@pytest.mark.parametrize("name", FOLDERS)
+def test_golden_folder(golden, name):
+    rows = check(golden(name))
     assert all(row.ok for row in rows), table(rows)
 
 
