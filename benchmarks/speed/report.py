@@ -54,7 +54,9 @@ WHY = """Why, from profiles of the compiled programs:
 - `IFT: default`: TorchDEQ's is plain iteration, jdeq's is GMRES to a tolerance of its own, tighter
   than the 1e-3 of these rows: 15 to 25 products instead of 8 to 15. It also arrives where plain
   iteration diverges; where f is known to contract, `IFT(solver="fixed_point_iter")` is faster.
-- Images: XLA's convolutions on a CPU take about twice as long as oneDNN's, see the column of f."""
+- Images: XLA's convolutions on a CPU take about twice as long as oneDNN's, see the column of f.
+  Their reverse mode is `zoo.convolution`'s; the forward mode that jaxopt's default needs as well is
+  slow on a CPU, with it and without."""
 
 
 def markdown(results: Results) -> str:
