@@ -8,7 +8,6 @@ from zoo.mdeq.parity import check
 from zoo.mdeq.reference import Reference
 from zoo.parity import compare, compare_many, relative_error, table
 
-
 FOLDERS = ["two_branch", "three_branch_deep", "four_branch", "small_published"]
 
 
