@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ._space import PyTree, Space
+from ._space import PyTree, Space, pick, put
 
 Apply = Callable[[PyTree], PyTree]
 Draw = Callable[..., Array]  # (key, shape, dtype) -> array
@@ -98,7 +98,7 @@ def arnoldi(space: Space, push: Apply, start: PyTree, steps: int) -> Array:
     def extend(j, carry):
         basis, matrix = carry
         axis = space.batch_dims
-        last = jax.tree.map(lambda h: lax.dynamic_index_in_dim(h, j, axis, keepdims=False), basis)
+        last = jax.tree.map(lambda h: pick(h, j, axis), basis)
         image = push(last)
         length = space.norm(image)
         column = jnp.zeros_like(matrix[..., 0])
@@ -112,7 +112,7 @@ def arnoldi(space: Space, push: Apply, start: PyTree, steps: int) -> Array:
         slot = lax.broadcasted_iota(jnp.int32, column.shape, column.ndim - 1)
         norm = jnp.where(more, norm, 0)
         column = jnp.where(slot == j + 1, norm[..., None], column)
-        matrix = lax.dynamic_update_index_in_dim(matrix, column, j, matrix.ndim - 1)
+        matrix = put(matrix, column, j, matrix.ndim - 1)
         return space.write(basis, j + 1, following), matrix
 
     return lax.fori_loop(0, steps, extend, (basis, matrix))[1]

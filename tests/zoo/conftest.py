@@ -48,16 +48,17 @@ def toy(monkeypatch):
     monkeypatch.setitem(MODELS, "toy", "tests.zoo.toy_lm")
 
 
+def reference_folder(folder: pathlib.Path) -> pathlib.Path:
+    """The folder; the test is skipped where the reference data are not there."""
+    if not folder.is_dir():
+        pytest.skip(f"the reference folder {folder} is not here")
+    return folder
+
+
 @pytest.fixture
 def golden():
     """Gives a reference folder by name, or skips."""
-
-    def find(name: str) -> pathlib.Path:
-        if not (GOLDEN / name).is_dir():
-            pytest.skip(f"the reference folder {GOLDEN / name} is not here")
-        return GOLDEN / name
-
-    return find
+    return lambda name: reference_folder(GOLDEN / name)
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import dataclasses
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +6,11 @@ import pytest
 from flax import nnx
 
 import jdeq
+from tests.zoo.conftest import SHARED, reference_folder
 from zoo.lm.config import LMConfig
 from zoo.lm.model import LanguageModel
 
-GOLDEN = pathlib.Path(__file__).parents[3] / "../shared/golden"
+GOLDEN = SHARED / "golden"
 FOLDERS = (
     "deq_lm/unroll12",
     "deq_lm/convergent",
@@ -66,10 +66,4 @@ def make(config: LMConfig, deq: jdeq.DEQConfig = UNROLLED, *, scale: float = 0.0
 @pytest.fixture
 def golden_lm():
     """Gives a reference folder by name, or skips."""
-
-    def find(name: str) -> pathlib.Path:
-        if not (GOLDEN / name).is_dir():
-            pytest.skip(f"the reference folder {GOLDEN / name} is not here")
-        return GOLDEN / name
-
-    return find
+    return lambda name: reference_folder(GOLDEN / name)
