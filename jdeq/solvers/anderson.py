@@ -26,16 +26,18 @@ class AndersonState(NamedTuple):
 
     `moves` holds the change of z + tau g, `changes` the change of g = f(z) - z. `gram`
     `(*batch, m - 1, m - 1)` holds <test_i, changes_j>, newest first, where the test vectors are the
-    changes themselves (type II) or those of z (type I). `z`, `g`: the last iterate, that was
-    accepted; `search`: where the line search stands (None without one); `moving` (*batch,) bool:
-    whose window moves on (None: everybody's, also that of samples which have stopped). `|g|` was
-    `record` (*batch,) at iteration `since` (*batch,) int32, and has not been half of it again.
+    changes themselves (type II) or those of z (type I); `shares` (*batch, m - 1) holds <test_i, g>,
+    newest first. `mixed`, `g`: z + tau g and g of the last iterate that was accepted; `search`:
+    where the line search stands (None without one); `moving` (*batch,) bool: whose window moves on
+    (None: everybody's, also that of samples which have stopped). `|g|` was `record` (*batch,) at
+    iteration `since` (*batch,) int32, and has not been half of it again.
     """
 
     moves: PyTree
     changes: PyTree
     gram: Array
-    z: PyTree
+    shares: Array
+    mixed: PyTree
     g: PyTree
     search: LineSearch | None
     moving: Array | None
@@ -54,8 +56,8 @@ class Anderson(IterativeSolver, InverseEstimator):
 
     Worked out in differences of successive iterates, `gamma = (T^T dG)^{-1} T^T g` with the test
     vectors `T = dG` (type II) or `T = dZ` (type I), and one new row (and column) of the small
-    matrix per iteration. The histories are two times `m - 1` vectors; an iteration reads them
-    three times with type II, six with type I. The first step is the plain `f(z0)` (Walker & Ni
+    matrix per iteration. The histories are two times `m - 1` vectors; an iteration reads each
+    of them once with type II, twice with type I. The first step is the plain `f(z0)` (Walker & Ni
     2011).
 
     Args:
@@ -123,11 +125,14 @@ class Anderson(IterativeSolver, InverseEstimator):
         zeros = jax.tree.map(jnp.zeros_like, z0)
         history = space.history(z0, self.m - 1, self.history_dtype)
         zero = jnp.zeros_like(space.dot(z0, z0))
-        gram = jnp.broadcast_to(zero[..., None, None], (*zero.shape, self.m - 1, self.m - 1))
+        shares = jnp.broadcast_to(zero[..., None], (*zero.shape, self.m - 1))
+        gram = jnp.broadcast_to(shares[..., None], (*shares.shape, self.m - 1))
         search = LineSearch.start(space, z0, 1.0) if self.line_search else None
         moving = jnp.ones_like(zero, bool) if self.remembers else None
         record, since = zero + jnp.inf, zero.astype(jnp.int32)
-        return AndersonState(history, history, gram, zeros, zeros, search, moving, record, since)
+        return AndersonState(
+            history, history, gram, shares, zeros, zeros, search, moving, record, since
+        )
 
     def step(self, space: Space, k: Array, z: PyTree, fz: PyTree, state: AndersonState):
         g = space.sub(fz, z)
@@ -136,7 +141,7 @@ class Anderson(IterativeSolver, InverseEstimator):
             return self._unstick(space, k, z, g, z_next, state)
         now = space.norm(g)
         again = state.search.rejects(k, now)  # back to the last iterate: an empty difference
-        z, g = space.where(again, (state.z, state.g), (z, g))
+        z, g = space.where(again, (state.search.base, state.g), (z, g))
         z_next, new = self._mix(space, k, z, g, space.add(z, g), state)
         z_next, new = self._unstick(space, k, z, g, z_next, new)
         d = space.sub(z_next, z)
@@ -153,39 +158,58 @@ class Anderson(IterativeSolver, InverseEstimator):
         self, space: Space, k: Array, z: PyTree, g: PyTree, fz: PyTree, state: AndersonState
     ) -> tuple[PyTree, AndersonState]:
         """The next iterate, with `g = fz - z` and the differences in the window."""
-        plain = space.add(z, g, jnp.where(k == 0, 1, self.tau)) if self.tau != 1 else fz
+        mixed = space.add(z, g, self.tau) if self.tau != 1 else fz
+        plain = space.where(k == 0, fz, mixed) if self.tau != 1 else fz
         if self.m == 1:
-            return plain, state._replace(z=z, g=g)
-        dz, change = space.sub(z, state.z), space.sub(g, state.g)
+            return plain, state._replace(mixed=mixed, g=g)
         size = self.m - 1
         slot = (k - 1) % size
         newest_first = (slot - jnp.arange(size, dtype=k.dtype)) % size  # its own inverse
-        newest = space.add(dz, change, self.tau), change
-        newest = space.rounded(newest, (state.moves, state.changes))
-        change = newest[1]
+        here = jnp.arange(size, dtype=k.dtype) == slot
+        window = state.moves, state.changes
+        newest = space.rounded((space.sub(mixed, state.mixed), space.sub(g, state.g)), window)
         if state.moving is not None:
-            held = space.read((state.moves, state.changes), slot)
+            held = space.read(window, slot)
             held = jax.tree.map(lambda h, a: h.astype(a.dtype), held, newest)
             newest = space.where(state.moving, newest, held)
-        moves, changes = space.write((state.moves, state.changes), slot, newest)
+        move, change = newest
+        test = change if self.kind == 2 else space.add(move, change, -self.tau)
+
+        def dots(history: PyTree, new: PyTree, x: PyTree) -> Array:
+            """<h_j, x>, newest first, of the history that will have `new` in its slot."""
+            new_dot = space.dot(new, x)[..., None]
+            return jnp.where(here, new_dot, space.dots(history, x))[..., newest_first]
 
         def tested(x: PyTree) -> Array:
             """<test_i, x>, newest first."""
-            by_change = space.dots(changes, x)
-            if self.kind == 1:  # dz = move - tau change
-                by_change = space.dots(moves, x) - self.tau * by_change
-            return by_change[..., newest_first]
+            by_change = dots(state.changes, change, x)
+            if self.kind == 2:
+                return by_change
+            return dots(state.moves, move, x) - self.tau * by_change
 
         column = tested(change)
-        row = space.dots(changes, dz)[..., newest_first] if self.kind == 1 else column
+        row = column if self.kind == 2 else dots(state.changes, change, test)
         gram = _grow(state.gram, row, column)
         if state.moving is not None:
             gram = jnp.where(state.moving[..., None, None], gram, state.gram)
-        filled = jnp.minimum(k, size)
+        if self.history_dtype is None:  # <test_i, g> has grown by <test_i, change>
+            grown = state.shares[..., :-1] + column[..., 1:]
+            shares = jnp.concatenate([space.dot(test, g)[..., None], grown], -1)
+        else:
+            shares = tested(g)
         solve = self._oblique if self.kind == 1 else self._least_squares
-        gamma = solve(gram, tested(g), filled)[..., newest_first]
-        z_next = space.add(plain, space.accumulate(moves, gamma), -1)
-        return z_next, state._replace(moves=moves, changes=changes, gram=gram, z=z, g=g)
+        gamma = solve(gram, shares, jnp.minimum(k, size))
+        z_next = space.add(plain, move, -gamma[..., 0])
+        older = jnp.where(here, 0, gamma[..., newest_first])
+        z_next = space.add(z_next, space.accumulate(state.moves, older), -1)
+        # XLA writes into a history without copying it if that depends on all that was read of it
+        change = space.where(jnp.all(jnp.isfinite(gamma), -1), change, g)
+        move = jax.tree.map(lambda a, b: jnp.where(jnp.isfinite(b), a, 0), move, z_next)
+        moves = space.write(state.moves, slot, move)
+        changes = space.write(state.changes, slot, change)
+        return z_next, state._replace(
+            moves=moves, changes=changes, gram=gram, shares=shares, mixed=mixed, g=g
+        )
 
     def _unstick(
         self, space: Space, k: Array, z: PyTree, g: PyTree, z_next: PyTree, state: AndersonState
