@@ -107,6 +107,22 @@ def test_memory_of_unrolling_does_grow():
     assert temp_bytes(100, False) > 1.5 * temp_bytes(100, True)
 
 
+@pytest.mark.parametrize("shape", [(32, 16), (1, 40, 8)])
+@pytest.mark.parametrize(
+    "solver", [jdeq.Anderson(), jdeq.Broyden(memory=5, max_iter=5)], ids=["anderson", "broyden"]
+)
+def test_histories_are_written_in_place(solver, shape):
+    """A copy of the history at each iteration would cost more than all else."""
+    x = jnp.ones(shape, jnp.float32)
+    program = compiled(lambda x: jdeq.deq(lambda z: jnp.tanh(z) + x, x, solver=solver), x)
+    batch, *features = shape
+    history = f"f32[{','.join(map(str, (batch, 5, *features)))}]"
+    text = program.as_text()
+    assert history in text
+    loop = text[: text.index("ENTRY")]  # the program's start may copy
+    assert not [line for line in loop.splitlines() if history in line and " copy(" in line]
+
+
 def test_a_training_loop_compiles_once():
     traces = []
 

@@ -23,7 +23,7 @@ def solver_of(name: str, tol: float, max_iter: int = MAX_ITER) -> jdeq.Solver:
 def backward_of(name: str | None, tol: float) -> jdeq.Backward:
     """By the name of a task's backward; `IFT: ` comes with a solver's."""
     if name in (None, "IFT: default"):
-        return jdeq.IFT()
+        return jdeq.IFT(tol=tol)
     if name.startswith("IFT: "):
         return jdeq.IFT(solver_of(name.removeprefix("IFT: "), tol))
     return {

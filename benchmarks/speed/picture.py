@@ -63,4 +63,4 @@ def growth(axes, rows: dict[str, Row]) -> None:
     axes.set_title("ms per iteration")
     axes.set_xlabel("B, or D m")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.05))

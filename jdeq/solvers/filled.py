@@ -57,7 +57,7 @@ def on_leading(
         filled: () int32.
     """
     size = vector.shape[-1]
-    ends = cuts(size)[1:] or (size,)  # a smaller part saves less than slicing costs
+    ends = cuts(size)[1:] if size > 64 else (size,)  # slicing costs more than it saves there
 
     def leading(end: int) -> Callable[[Array, Array], Array]:
         def part(matrix: Array, vector: Array) -> Array:

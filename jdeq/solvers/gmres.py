@@ -148,12 +148,14 @@ class GMRES(AffineSolver):
         share = space.dot(p, state.y)
         shares = put(state.shares, share, k, t.ndim - 1)
         size_squared = state.square + jnp.sum(weights * (2 * shares + weights), -1)
+        residual = state.beta * jnp.abs(lower[..., 0])
         log, _ = rule.book(
             log,
-            state.beta * jnp.abs(lower[..., 0]),
-            jnp.sqrt(jnp.maximum(size_squared, 0)),
+            residual,
+            jnp.sqrt(jnp.maximum(size_squared, 0)),  # of y, not f(y)
             usable=usable,
             finite=finite,
+            slack=residual,
         )
         q = space.scale(w, divide(jnp.ones_like(after), after, log.active & (after > 0)))
         state = GMRESState(

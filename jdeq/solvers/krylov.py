@@ -49,7 +49,14 @@ class Rule:
     enough: ArrayLike = 0.0
 
     def book(
-        self, log: Log, absolute: Array, size: Array, *, usable: Array, finite: Array
+        self,
+        log: Log,
+        absolute: Array,
+        size: Array,
+        *,
+        usable: Array,
+        finite: Array,
+        slack: ArrayLike = 0,
     ) -> tuple[Log, Array]:
         """Books a product of the active samples.
 
@@ -57,18 +64,20 @@ class Rule:
             absolute, size: the estimates of `||f(y) - y||` and `||f(y)||` after it.
             usable: False where the method broke down: the cycle ends, the numbers do not count.
             finite: whether the product was.
+            slack: by how much `||f(y)||` may be less than `size`.
 
         Returns:
             The log, and which samples now have their lowest residual.
         """
         relative = absolute / (size + REL_EPS)
-        now = absolute if self.stop_mode == "abs" else relative
+        highest = absolute / (jnp.maximum(size - slack, 0) + REL_EPS)
+        now, sure = (absolute, absolute) if self.stop_mode == "abs" else (relative, highest)
         good = log.active & usable & jnp.isfinite(now)
         take = good & (now < log.record)
         products = log.products + log.active.astype(jnp.int32)
         log = Log(
             products=products,
-            active=good & ~(now < self.tol) & (absolute > self.enough) & (products < self.limit),
+            active=good & ~(sure < self.tol) & (absolute > self.enough) & (products < self.limit),
             finite=log.finite & (finite | ~log.active),
             record=jnp.where(take, now, log.record),
             steps=jnp.where(take, products, log.steps),
@@ -154,8 +163,15 @@ class AffineSolver(Solver):
             best, log, now = _judge(space, rule, indexing, c, fy)
             moving = c.pending & (best.status == Status.MAX_ITER) & (log.products < limit)
             log = log._replace(active=moving, record=now)
-            y, log = self.cycle(space, apply, c.y, space.sub(fy, c.y), log, rule)
-            return _Carry(space.where(moving, y, c.y), moving, log, best)
+
+            def another(y: PyTree, r: PyTree, log: Log) -> tuple[PyTree, Log]:
+                new, log = self.cycle(space, apply, y, r, log, rule)
+                return space.where(moving, new, y), log
+
+            # a cycle costs its memory even if no sample makes a product
+            none = lambda y, r, log: (y, log)
+            y, log = lax.cond(jnp.any(moving), another, none, c.y, space.sub(fy, c.y), log)
+            return _Carry(y, moving, log, best)
 
         best = unmeasured(space, z0, length=self.max_iter, n_states=len(indexing))
         all_of_them = best.evals == 0
