@@ -73,12 +73,16 @@ def test_full_gmres_needs_no_more_products_than_unknowns():
 def test_gmres_reaches_a_loose_tolerance_in_one_cycle():
     """Its estimate is no more hopeful than what is measured, however many samples there are."""
     rng = np.random.default_rng(0)
-    a = jnp.asarray(rng.normal(size=(20, 20)) * 0.6 / 20**0.5)
+    a = jnp.asarray(rng.normal(size=(20, 20)) * 2 / 20**0.5)
     v = jnp.asarray(rng.normal(size=(2000, 20)))
-    solver = jdeq.GMRES(tol=0.1, max_iter=20)
-    _, info = jdeq.deq(lambda y: v + y @ a, jnp.zeros_like(v), solver=solver)
+    solver = jdeq.GMRES(tol=0.3, max_iter=20)
+
+    def one(v):
+        return jdeq.deq(lambda y: v + y @ a, jnp.zeros_like(v), solver=solver, batch_dims=0)[1]
+
+    info = jax.vmap(one)(v)
     assert info.converged.all()
-    assert info.nfe == info.steps.max() + 3  # f(0), and one measurement at either end
+    np.testing.assert_array_equal(info.nfe, info.steps + 3)  # f(0), and a measurement at either end
 
 
 @pytest.mark.parametrize("radius", [1.5, 3.0])
