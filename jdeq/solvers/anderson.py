@@ -192,7 +192,7 @@ class Anderson(IterativeSolver, InverseEstimator):
         gram = _grow(state.gram, row, column)
         if state.moving is not None:
             gram = jnp.where(state.moving[..., None, None], gram, state.gram)
-        if self.history_dtype is None:  # <test_i, g> has grown by <test_i, change>
+        if space.holds(state.changes, g):  # <test_i, g> has grown by <test_i, change>
             grown = state.shares[..., :-1] + column[..., 1:]
             shares = jnp.concatenate([space.dot(test, g)[..., None], grown], -1)
         else:
