@@ -100,11 +100,6 @@ class Space:
         """`x` as the history will hold it."""
         return jax.tree.map(lambda a, h: a.astype(h.dtype).astype(a.dtype), x, history)
 
-    def holds(self, history: PyTree, x: PyTree) -> bool:
-        """Whether the history holds vectors like `x` to the last digit."""
-        pairs = zip(jax.tree.leaves(history), jax.tree.leaves(x), strict=True)
-        return all(jnp.promote_types(h.dtype, a.dtype) == h.dtype for h, a in pairs)
-
     def read(self, history: PyTree, slot: Array) -> PyTree:
         """The vector in `slot`, the same one for all samples."""
         axis = self.batch_dims

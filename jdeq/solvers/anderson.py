@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from .._info import Status
 from .._loop import Solution
-from .._space import PyTree, Space
+from .._space import PyTree, Space, accumulator
 from .base import (
     InverseEstimator,
     IterativeSolver,
@@ -192,7 +192,7 @@ class Anderson(IterativeSolver, InverseEstimator):
         gram = _grow(state.gram, row, column)
         if state.moving is not None:
             gram = jnp.where(state.moving[..., None, None], gram, state.gram)
-        if space.holds(state.changes, g):  # <test_i, g> has grown by <test_i, change>
+        if _unrounded(state.changes, g):  # <test_i, g> has grown by <test_i, change>
             grown = state.shares[..., :-1] + column[..., 1:]
             shares = jnp.concatenate([space.dot(test, g)[..., None], grown], -1)
         else:
@@ -289,6 +289,12 @@ class _Remembering(Anderson):
     """Anderson whose window does not move on once a sample stands still."""
 
     remembers = True
+
+
+def _unrounded(history: PyTree, x: PyTree) -> bool:
+    """Whether differences are kept in the dtype that sums run in."""
+    pairs = zip(jax.tree.leaves(history), jax.tree.leaves(x), strict=True)
+    return all(h.dtype == a.dtype == accumulator(a) for h, a in pairs)
 
 
 def _grow(gram: Array, row: Array, column: Array) -> Array:
