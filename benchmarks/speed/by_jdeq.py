@@ -27,7 +27,7 @@ def backward_of(name: str | None, tol: float) -> jdeq.Backward:
     if name.startswith("IFT: "):
         return jdeq.IFT(solver_of(name.removeprefix("IFT: "), tol))
     return {
-        "phantom": jdeq.PhantomGrad(PHANTOM_STEPS),
+        "phantom": jdeq.PhantomGrad(PHANTOM_STEPS, unroll=PHANTOM_STEPS),
         "JFB": jdeq.JFB(),
         "SHINE": jdeq.SHINE(),
     }[name]

@@ -40,6 +40,9 @@ class PhantomGrad(Backward):
             named or not: `z*` is there once, where TorchDEQ repeats it.
         state_steps: applications for each state that the solver sampled before the last
             (`n_states`, `indexing`), oldest first. None: `steps` for each.
+        unroll: how many steps at most the compiled loop makes at once. All of them is faster on a
+            CPU, by a quarter to a half where `f` is convolutions or matrix products; `f` and its
+            derivative are compiled as often.
 
     Source: Geng et al., *On Training Implicit Models* (2021); TorchDEQ paper, eqs. 5-6.
 
@@ -58,9 +61,11 @@ class PhantomGrad(Backward):
     sup_gap: int | None = None
     sup_loc: tuple[int, ...] | None = None
     state_steps: tuple[int, ...] | None = None
+    unroll: int = 1
 
     def __post_init__(self) -> None:
         check_int("steps", self.steps, low=1)
+        check_int("unroll", self.unroll, low=1)
         check_tau(self.tau)
         if self.sup_gap is not None and self.sup_loc is not None:
             raise ValueError("pass sup_gap or sup_loc, not both")
@@ -124,6 +129,7 @@ class PhantomGrad(Backward):
                 new = fz if self.tau == 1 else space.add(z, space.sub(fz, z), self.tau)
                 return space.where(space.is_finite(new), new, z), None
 
-            return lax.scan(step, z, None, length=length)[0]
+            return lax.scan(step, z, None, length=length, unroll=unroll)[0]
 
-        return problem.reuse(run, ("phantom", self.tau, space, length), z)
+        unroll = min(self.unroll, length)
+        return problem.reuse(run, ("phantom", self.tau, space, length, unroll), z)

@@ -56,6 +56,7 @@ DAMPED = [*ALL, jdeq.PhantomGrad]
         ({"memory": 0}, [jdeq.Broyden], ValueError, "memory must be >= 1, got 0"),
         ({"memory": 2.5}, [jdeq.Broyden], TypeError, "memory must be an int, got 2.5"),
         ({"steps": 0}, [jdeq.PhantomGrad], ValueError, "steps must be >= 1, got 0"),
+        ({"unroll": 0}, [jdeq.PhantomGrad], ValueError, "unroll must be >= 1, got 0"),
         ({"steps": 1.0}, [jdeq.PhantomGrad], TypeError, "steps must be an int, got 1.0"),
         ({"solver": "gmress"}, [jdeq.IFT], ValueError, "unknown solver 'gmress'"),
         ({"tol": 0}, [jdeq.IFT], ValueError, "tol must be > 0"),

@@ -45,10 +45,12 @@ def test_implicit_gradient_of_two_coupled_states(solver):
 
 @pytest.mark.parametrize("tau", [1.0, 0.5])
 @pytest.mark.parametrize("steps", [1, 3, 5])
-def test_phantom_gradient(steps, tau):
+@pytest.mark.parametrize("unroll", [1, 2])
+def test_phantom_gradient(steps, tau, unroll):
     p = PROBLEMS["grad_phantom"]
     solver = jdeq.FixedPointIter(max_iter=500, tol=1e-13, stop_mode="abs")
-    run = gradient("grad_phantom", solver=solver, backward=jdeq.PhantomGrad(steps, tau))
+    backward = jdeq.PhantomGrad(steps, tau, unroll=unroll)
+    run = gradient("grad_phantom", solver=solver, backward=backward)
     (loss, (z, _)), grads = run(p.params, p.z0)
     want = fields(p.golden, f"phantom_k{steps}_tau{tau}")
     np.testing.assert_allclose(z, want["z"], rtol=0, atol=1e-9)
