@@ -47,18 +47,18 @@ WHY = """Why, from profiles of the compiled programs:
   that is enough. Their fixed point iterations are the same loop otherwise.
 - Anderson: one set of weights per sample. At D=1024 an iteration of jdeq has, beside 830 us of f,
   two products with the histories (35 us each), ten passes over the state (7 to 40 us: the residual,
-  the best state so far, the differences), four copies of it (9 to 27 us) and 55 us of small arrays.
+  the best state so far, the differences), four copies of it (9 to 27 us) and 40 us of small arrays.
 - Broyden at D=1024: of 480 us beside f, 400 are its two reads of the history, at the 25 GB/s of the
   cache; with more room in the history its zeros are to be written, too.
-- tiny, graph: `Broyden` and GMRES hold 51 and 32 vectors, 65,536 systems of width 64 as many rows of
-  small matrices for each as well, and the first touch of that memory, 4 KB at a time, takes more
-  than f does. Huge pages (README) save up to 40 %; `memory=10` takes a quarter of the time.
+- tiny, graph: `Broyden` and GMRES hold 51 and 32 vectors, and as many rows of small matrices for
+  each of 65,536 samples, and the first touch of that memory, 4 KB at a time, takes more than f
+  does. Huge pages (README) save up to 40 %; `memory=10` takes a quarter of the time.
 - `IFT: default`: TorchDEQ's is plain iteration; jdeq's is GMRES, which makes as many products or
   fewer, but finds room for its basis and orthogonalises it: more than it saves where f is cheap or
   contracts well. It also arrives where plain iteration diverges; where f is known to contract,
   `IFT(solver="fixed_point_iter")` is faster.
-- phantom: the reverse mode of f itself. In the transformer XLA computes the GELU's derivative in the
-  order of the product that follows, six arrays read against the grain: 24 ms in each step.
+- phantom: the reverse mode of f itself. In the transformer XLA computes the GELU's derivative in
+  the order of the product that follows, six arrays read against the grain: 24 ms in each step.
 - Images: XLA's convolutions on a CPU take about twice as long as oneDNN's, see the column of f.
   Their reverse mode is `zoo.convolution`'s; the forward mode that jaxopt's default needs as well is
   slow on a CPU, with it and without."""
