@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from .results import Results
 from .summary import Row, measured
@@ -52,6 +53,9 @@ def scatter(axes, rows: list[Row], value, name: str) -> None:
         axes.legend(fontsize=8)
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(range(len(lines)), [f"{f}: {s}" for f, s in lines], fontsize=6)
     axes.set_title(name)
     axes.grid(alpha=0.3)
