@@ -173,7 +173,7 @@ class Anderson(IterativeSolver, InverseEstimator):
             held = jax.tree.map(lambda h, a: h.astype(a.dtype), held, newest)
             newest = space.where(state.moving, newest, held)
         move, change = newest
-        test = change if self.kind == 2 else space.add(move, change, -self.tau)
+        test = change if self.kind == 2 else space.add(move, change, -self.tau)  # or dz
 
         def dots(history: PyTree, new: PyTree, x: PyTree) -> Array:
             """<h_j, x>, newest first, of the history that will have `new` in its slot."""
@@ -202,8 +202,10 @@ class Anderson(IterativeSolver, InverseEstimator):
         z_next = space.add(plain, move, -gamma[..., 0])
         older = jnp.where(here, 0, gamma[..., newest_first])
         z_next = space.add(z_next, space.accumulate(state.moves, older), -1)
-        # XLA writes into a history without copying it if that depends on all that was read of it
-        change = space.where(jnp.all(jnp.isfinite(gamma), -1), change, g)
+        # XLA writes into a history without copying it if that depends on all that was read of it;
+        # an empty difference is what comes of a step that is not finite
+        nothing = jax.tree.map(jnp.zeros_like, change)
+        change = space.where(jnp.all(jnp.isfinite(gamma), -1), change, nothing)
         move = jax.tree.map(lambda a, b: jnp.where(jnp.isfinite(b), a, 0), move, z_next)
         moves = space.write(state.moves, slot, move)
         changes = space.write(state.changes, slot, change)
