@@ -19,9 +19,9 @@ COLUMNS = {  # of a grid row's libraries
     "own_ms": "{:.2f}",
 }
 GRID_NOTES = f"""float32. Every solve has room for {MAX_ITER} iterations; Anderson mixes
-{ANDERSON_M}, the phantom gradient takes {PHANTOM_STEPS} steps. `Broyden` keeps all its steps,
-`Broyden, memory {BROYDEN_MEMORY}` so many. Calls are jitted in JAX, eager in torch; the libraries
-of a row take turns, and the times are medians.
+{ANDERSON_M}, the phantom gradient takes {PHANTOM_STEPS} steps, unrolled in jdeq as they
+are in torch. `Broyden` keeps all its steps, `Broyden, memory {BROYDEN_MEMORY}` so many.
+Calls are jitted in JAX, eager in torch; the libraries of a row take turns, and the times are medians.
 
 - residual: the worst sample's `|f(z) - z| / |f(z)|`, evaluated by NumPy in float64. A solve that
   does not reach the tolerance is not timed. jdeq and TorchDEQ (`f_stop_mode="rel"`,
@@ -34,9 +34,9 @@ of a row take turns, and the times are medians.
 - f: evaluations of `f`; J: products with its transposed Jacobian by `z`, both counted as they run.
   `f + J ms` is the time of as many in a bare loop of the same library (the last product, by the
   weights, is not in it); overhead is total / that, own the difference.
-- `IFT: default` leaves the choice of the backward solver to the library. For jaxopt these are
-  conjugate gradients on the normal equations; optimistix would build the Jacobian matrix of the
-  whole batch, 1 GB for the smallest function here, and has no such row.
+- `IFT: default` leaves the choice of the backward solver to the library, but not the tolerance.
+  For jaxopt these are conjugate gradients on the normal equations; optimistix would build the
+  Jacobian matrix of the whole batch, 1 GB for the smallest function here, and has no such row.
 - jaxopt and optimistix take the batch as one system: jaxopt's Anderson has one set of weights for
   all samples. optimistix has fixed point iteration only; its Newton methods are no counterparts."""
 
@@ -58,7 +58,8 @@ WHY = """Why, from profiles of the compiled programs:
   contracts well. It also arrives where plain iteration diverges; where f is known to contract,
   `IFT(solver="fixed_point_iter")` is faster.
 - phantom: the reverse mode of f itself. In the transformer XLA computes the GELU's derivative in
-  the order of the product that follows, six arrays read against the grain: 24 ms in each step.
+  the order of the product that follows, six arrays read against the grain: 24 ms a
+  step when profiled as a loop.
 - Images: XLA's convolutions on a CPU take about twice as long as oneDNN's, see the column of f.
   Their reverse mode is `zoo.convolution`'s; the forward mode that jaxopt's default needs as well is
   slow on a CPU, with it and without."""

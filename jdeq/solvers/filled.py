@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 FIRST = 8
+WHOLE = 64  # matrices up to this size are read whole: slicing them costs more than it saves
 
 
 def cuts(size: int) -> tuple[int, ...]:
@@ -57,7 +58,7 @@ def on_leading(
         filled: () int32.
     """
     size = vector.shape[-1]
-    ends = cuts(size)[1:] if size > 64 else (size,)  # slicing costs more than it saves there
+    ends = cuts(size)[1:] if size > WHOLE else (size,)
 
     def leading(end: int) -> Callable[[Array, Array], Array]:
         def part(matrix: Array, vector: Array) -> Array:
