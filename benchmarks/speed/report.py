@@ -21,7 +21,8 @@ COLUMNS = {  # of a grid row's libraries
 GRID_NOTES = f"""float32. Every solve has room for {MAX_ITER} iterations; Anderson mixes
 {ANDERSON_M}, the phantom gradient takes {PHANTOM_STEPS} steps, unrolled in jdeq as they
 are in torch. `Broyden` keeps all its steps, `Broyden, memory {BROYDEN_MEMORY}` so many.
-Calls are jitted in JAX, eager in torch; the libraries of a row take turns, and the times are medians.
+Calls are jitted in JAX, eager in torch; the libraries of a row take turns, and the times are
+medians.
 
 - residual: the worst sample's `|f(z) - z| / |f(z)|`, evaluated by NumPy in float64. A solve that
   does not reach the tolerance is not timed. jdeq and TorchDEQ (`f_stop_mode="rel"`,
