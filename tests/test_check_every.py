@@ -8,6 +8,7 @@ import pytest
 import jdeq
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["fixed_point_iter", "anderson", "broyden"])
 @pytest.mark.parametrize("every", [3, 7, 100])
 @pytest.mark.parametrize("max_iter", [5, 40])

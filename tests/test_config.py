@@ -72,6 +72,7 @@ def test_every_option_has_a_test():
     assert covered == set(jdeq.DEQConfig().to_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", CHANGES)
 def test_the_option_changes_something(option):
     value, needed = CHANGES[option]

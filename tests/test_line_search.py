@@ -7,6 +7,8 @@ import pytest
 
 import jdeq
 
+pytestmark = pytest.mark.slow
+
 SOLVERS = {
     "broyden": jdeq.Broyden,
     "broyden, bad": lambda **s: jdeq.Broyden(update="bad", **s),
@@ -91,7 +93,6 @@ def test_samples_are_kept_apart(solver):
             np.testing.assert_allclose(alone[0], together[i], atol=1e-6)
 
 
-@pytest.mark.slow
 @each_solver
 def test_cut_steps_can_be_unrolled(solver):
     """Reverse mode through them is finite and agrees with the implicit gradient."""

@@ -21,6 +21,7 @@ def f(z, x):
     return x["rate"] * jnp.sin(z) + x["b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["fixed_point_iter", "anderson", "broyden"])
 @pytest.mark.parametrize(("slots", "halvings"), [(1, 2), (8, 0), (8, 2), (64, 3)])
 def test_each_request_gets_what_it_gets_alone(solver, slots, halvings):

@@ -8,6 +8,8 @@ import pytest
 import jdeq
 from jdeq import Status
 
+pytestmark = pytest.mark.slow
+
 SOLVERS = {
     "fixed_point_iter": jdeq.FixedPointIter,
     "simple_fixed_point_iter": jdeq.SimpleFixedPointIter,

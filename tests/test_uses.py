@@ -153,6 +153,7 @@ def test_inside_shard_map_each_device_stops_on_its_own(solver):
 MODES = {"ift": lambda s: jdeq.IFT(solver=s, forward_mode=True), "unroll": lambda s: jdeq.Unroll()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @solvers
 def test_forward_mode(solver, mode):

@@ -71,6 +71,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, n", CASES)
 def test_golden_power_method(name, n):
     arrays, _ = load("regularisation")

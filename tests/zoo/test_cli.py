@@ -141,6 +141,7 @@ def test_evaluation_takes_other_solver_options(trained, capsys):
     assert "norm_type" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_resume_takes_its_settings_from_the_run(trained, tmp_path, capsys):
     out = tmp_path / "run"
     assert run("train", "mdeq", *TINY_OPTIONS, "--out", out, "--stop_after", 1) == 0
@@ -152,6 +153,7 @@ def test_resume_takes_its_settings_from_the_run(trained, tmp_path, capsys):
     assert "train.lr was 0.1, now 0.5" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_every_option_reaches_the_saved_configuration(tmp_path):
     """Each option of the command line changes exactly its own entry."""
     options = {

@@ -13,6 +13,8 @@ import jdeq
 
 from .cells import X, layer, names, wrappers
 
+pytestmark = pytest.mark.slow
+
 
 @wrappers
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])

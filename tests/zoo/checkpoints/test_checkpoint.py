@@ -17,6 +17,8 @@ from zoo.checkpoints.manifest import Damaged, verified_facts
 from zoo.checkpoints.saving import Saver
 from zoo.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[3]
 
 

@@ -92,6 +92,7 @@ def test_every_layout_has_the_loss_curve_of_one_device(name):
     np.testing.assert_allclose(trained(name).losses, one, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "preset", "changes"),
     [("lm", "wikitext103", {}), ("mdeq", "cifar-large", {"model": IMAGENET})],

@@ -10,6 +10,8 @@ from flax import nnx
 
 from tests.zoo.lm.conftest import TINY, make
 
+pytestmark = pytest.mark.slow
+
 LAYOUTS = {
     "tables of falling width": {},
     "one table for all clusters": {"div_val": 1, "tied_projections": ()},

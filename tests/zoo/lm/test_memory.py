@@ -10,7 +10,7 @@ from tests.zoo.lm.conftest import POST_NORM, TIGHT, TINY, UNROLLED, make
 from zoo.lm.memory import Memory
 from zoo.lm.model import nll
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 TOKENS, TARGETS = jnp.asarray(
     np.random.default_rng(3).integers(0, TINY.n_token, (2, 2, 8)), jnp.int32
 )

@@ -49,6 +49,7 @@ def test_published_parameter_count(preset, n):
     assert count_parameters(get_task("lm"), PRESETS[preset]) == n
 
 
+@pytest.mark.slow
 @designs
 def test_the_explicit_transformer_has_the_same_parameters(config):
     deq = dataclasses.replace(UNROLLED, f_max_iter=5, eval_f_max_iter=7)
@@ -75,6 +76,7 @@ def test_unrolled_form():
     np.testing.assert_allclose(model.equilibrium(context)[0], want, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_recomputing_changes_nothing():
     config = dataclasses.replace(TINY, n_layer=1, dropout=0.3, dropatt=0.3)
     key = jax.random.key(7)
@@ -213,6 +215,7 @@ def test_initial_weights_of_narrow_models(config):
     np.testing.assert_allclose(jnp.std(blocks[0].attention.o_net.kernel[...]), 384**-0.5, rtol=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fan_in", [True, False])
 def test_the_first_equilibria_of_different_words_differ(fan_in):
     """Sixteen texts that differ in the last word; the published weights are for width 700."""

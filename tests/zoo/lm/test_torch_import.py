@@ -12,6 +12,8 @@ from zoo.lm.reference import Reference
 from zoo.lm.torch_names import import_state_dict, lm_state_dict
 from zoo.torch_import import load_arrays
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_round_trip(golden_lm, name, x64):

@@ -27,6 +27,8 @@ from zoo.task import Data, TrainConfig
 from zoo.training.evaluation import Evaluator
 from zoo.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
 SIZES = (
     "--n_head 2 --d_model 8 --d_embed 8 --d_inner 16 --tgt_len 6 --mem_len 8 --eval_tgt_len 6 "

@@ -45,6 +45,7 @@ def test_published_parameter_count(preset, count):
     assert count_parameters(TASK, PRESETS[preset]) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 @pytest.mark.parametrize("downsample_times", [0, 1])
 def test_shapes_for_every_branch_count(n, downsample_times):
@@ -134,6 +135,7 @@ def test_loss_weights_the_sampled_states():
     np.testing.assert_allclose(loss, 0.8 * losses[0] + losses[1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_loss_includes_the_jacobian_penalty():
     config = sizes(1)
     image = np.random.default_rng(0).normal(size=(2, 8, 8, config.in_channels))

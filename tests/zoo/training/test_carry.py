@@ -22,7 +22,7 @@ from zoo.task import Data
 from zoo.training.evaluation import Evaluator
 from zoo.training.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("toy")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("toy")]
 PRESET = TASK.presets["quick"]
 
 

@@ -21,6 +21,8 @@ from zoo.task import Data, TrainConfig
 from zoo.training.optimizer import learning_rate
 from zoo.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 TOKENS = np.random.default_rng(0).integers(0, 5, 600).astype(np.int32)
 DATA = Data(Streams(TOKENS, 8), test=Streams(TOKENS[:100], 8))
 PRESET = TASK.presets["quick"]
@@ -87,7 +89,6 @@ def test_a_step_is_compiled_once_and_gives_its_old_state_up():
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
 
 
-@pytest.mark.slow
 def test_bfloat16_leaves_parameters_and_moments_in_float32(counting_task, tiny_run, tiny_data):
     deq = dataclasses.replace(tiny_run.deq, f_tol=1e-2, f_stop_mode="rel")
     train = dataclasses.replace(tiny_run.train, accumulate=2)

@@ -20,6 +20,8 @@ from zoo.training.fit import Diverged, Watch
 from zoo.training.spectrum import SpectralRadius
 from zoo.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 PRESET = TASK.presets["quick"]
 PNG = b"\x89PNG"
 
