@@ -5,13 +5,12 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import ArrayLike
 
-from .._space import PyTree, Space, pick, put
+from .._space import PyTree, Space, put
 from .base import check_int
-from .filled import on_leading
 from .history import History
 from .krylov import AffineSolver, Apply, Log, Rule, divide, resolution
-from .small import matvec
 
 FULL = 32  # basis vectors where nobody says: few solves need more, and they are all held
 
@@ -19,18 +18,20 @@ FULL = 32  # basis vectors where nobody says: few solves need more, and they are
 class GMRESState(NamedTuple):
     """A cycle from `y`: y + sum_j weights_j q_j after k products.
 
-    `basis` is the history of q_0, ..., q_{k-1}, `q` the next one. `rotations` (*batch, m+1, m+1)
-    is the product of the Givens rotations, `inverse` (*batch, m, m) the inverse of the triangular
-    factor, `weights` (*batch, m), `beta` (*batch,) the norm of the start's residual;
-    `shares` (*batch, m) holds <q_j, y> and `square` (*batch,) <y, y>.
+    `basis` is the history of q_0, ..., q_{k-1}, `q` the next one. `rotations` holds the rows of the
+    product of the Givens rotations but the last, which is `left` (*batch, m+1), `inverse` the
+    columns (*batch, m) of the inverse of the triangular factor; `weights` is (*batch, m), `beta`
+    (*batch,) the norm of the start's residual; `shares` (*batch, m) holds <q_j, y> and `square`
+    (*batch,) <y, y>.
     """
 
     k: Array
     y: PyTree
     basis: History
     q: PyTree
-    rotations: Array
-    inverse: Array
+    rotations: History
+    left: Array
+    inverse: History
     weights: Array
     beta: Array
     shares: Array
@@ -80,17 +81,15 @@ class GMRES(AffineSolver):
         beta = space.norm(r)
         zeros = jnp.zeros_like(beta)
         small = jnp.broadcast_to(zeros[..., None], (*zeros.shape, size))
-        square = jnp.broadcast_to(small[..., None, :], (*zeros.shape, size, size))
-        wide = jnp.broadcast_to(zeros[..., None, None], (*zeros.shape, size + 1, size + 1))
-        row = lax.broadcasted_iota(jnp.int32, wide.shape, wide.ndim - 2)
-        column = lax.broadcasted_iota(jnp.int32, wide.shape, wide.ndim - 1)
+        wide = jnp.broadcast_to(zeros[..., None], (*zeros.shape, size + 1))
         return GMRESState(
             k=jnp.zeros((), jnp.int32),
             y=y,
             basis=History.empty(space, r, size),
             q=space.scale(r, divide(jnp.ones_like(beta), beta, beta > 0)),
-            rotations=wide + (row == column).astype(wide.dtype),
-            inverse=square,
+            rotations=History.empty(space, wide, size),
+            left=_unit(wide, 0),
+            inverse=History.empty(space, small, size),
             weights=small,
             beta=beta,
             shares=small,
@@ -107,11 +106,10 @@ class GMRES(AffineSolver):
     def advance(self, space: Space, apply: Apply, state: GMRESState, log: Log, rule: Rule):
         """Arnoldi: (I - A) Q_k = Q_{k+1} H. With G H = (R, 0)^T the weights are R^{-1} beta G e_1.
 
-        A new column of R appends one to `inverse`, which times the new entry of beta G e_1 is
+        A new column of R appends one to its inverse, which times the new entry of beta G e_1 is
         the change of all weights.
         """
-        k, size = state.k, state.weights.shape[-1]
-        eps = resolution(state.q)
+        k, eps = state.k, resolution(state.q)
         basis = state.basis.write(space, k, state.q)
         p = self.direction(space, state)
         w = space.sub(p, apply(p))
@@ -124,21 +122,16 @@ class GMRES(AffineSolver):
         after = jnp.where(after > eps * before, after, 0)  # the Krylov space is exhausted
 
         h = jnp.concatenate([h + again, jnp.zeros_like(after)[..., None]], -1)
-        t = on_leading(matvec, state.rotations, h, k + 1)  # h ends at k: the others are 0
-        top = pick(t, k, t.ndim - 1)
+        t = state.rotations.dots(space, h, k)
+        top = jnp.sum(state.left * h, -1)
         pivot = jnp.hypot(top, after)
-        finite = jnp.isfinite(pivot)
+        # asked of t too, so that `rotations` is written, in place, after it was read
+        finite = jnp.isfinite(pivot + jnp.sum(t, -1))
         usable = finite & (pivot > eps * before)  # else I - A is singular on the space
-        c, s = divide(top, pivot, usable), divide(after, pivot, usable)
-        axis = state.rotations.ndim - 2
-        upper, lower = pick(state.rotations, k, axis), pick(state.rotations, k + 1, axis)
-        upper, lower = (
-            c[..., None] * upper + s[..., None] * lower,
-            c[..., None] * lower - s[..., None] * upper,
-        )
-        index = lax.broadcasted_iota(jnp.int32, state.weights.shape, t.ndim - 1)
-        column = -on_leading(matvec, state.inverse, jnp.where(index < k, t[..., :size], 0), k)
-        column = jnp.where(index == k, 1, column)
+        c, s = divide(top, pivot, usable)[..., None], divide(after, pivot, usable)[..., None]
+        new = _unit(h, k + 1)
+        upper, left = c * state.left + s * new, c * new - s * state.left
+        column = _unit(t, k) - state.inverse.accumulate(space, t, k)
         column = jnp.where(usable[..., None], column, 0)
         column = column * divide(jnp.ones_like(pivot), pivot, usable)[..., None]
 
@@ -146,9 +139,9 @@ class GMRES(AffineSolver):
         step = jnp.where(keep, state.beta * upper[..., 0], 0)
         weights = state.weights + step[..., None] * jnp.where(keep[..., None], column, 0)
         share = space.dot(p, state.y)
-        shares = put(state.shares, share, k, t.ndim - 1)
+        shares = put(state.shares, share, k, column.ndim - 1)
         size_squared = state.square + jnp.sum(weights * (2 * shares + weights), -1)
-        residual = state.beta * jnp.abs(lower[..., 0])
+        residual = state.beta * jnp.abs(left[..., 0])
         log, _ = rule.book(
             log,
             residual,
@@ -163,8 +156,9 @@ class GMRES(AffineSolver):
             y=state.y,
             basis=basis,
             q=space.where(log.active, q, state.q),
-            rotations=put(put(state.rotations, upper, k, axis), lower, k + 1, axis),
-            inverse=put(state.inverse, column, k, axis + 1),
+            rotations=state.rotations.write(space, k, upper),
+            left=left,
+            inverse=state.inverse.write(space, k, column),
             weights=weights,
             beta=state.beta,
             shares=shares,
@@ -174,6 +168,12 @@ class GMRES(AffineSolver):
 
     def close(self, space: Space, state: GMRESState) -> PyTree:
         return space.add(state.y, state.basis.accumulate(space, state.weights, state.k))
+
+
+def _unit(like: Array, index: ArrayLike) -> Array:
+    """e_index, of the shape, dtype and sharding of `like`."""
+    here = lax.broadcasted_iota(jnp.int32, like.shape, like.ndim - 1) == index
+    return jnp.zeros_like(like) + here.astype(like.dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
