@@ -27,6 +27,15 @@ def cuts(size: int) -> tuple[int, ...]:
     return (*ends[:-1], size)
 
 
+def if_needed(
+    needed: Array, compute: Callable[..., Any], skip: Callable[..., Any], *args: Any
+) -> Any:
+    """`compute(*args)`, or, on a CPU, `skip(*args)`, the same in less time, if not `needed`."""
+    return lax.platform_dependent(
+        *args, cpu=lambda *args: lax.cond(needed, compute, skip, *args), default=compute
+    )
+
+
 def if_filled(
     filled: Array | None,
     start: int,
@@ -34,16 +43,13 @@ def if_filled(
     skip: Callable[..., Any],
     *args: Any,
 ) -> Any:
-    """`compute(*args)`, or, on a CPU, `skip(*args)` unless more than `start` entries are filled.
+    """As `if_needed`, where more than `start` entries are filled.
 
     What begins at 0 is computed in any case.
     """
     if filled is None or start == 0:
         return compute(*args)
-    some = filled > start
-    return lax.platform_dependent(
-        *args, cpu=lambda *args: lax.cond(some, compute, skip, *args), default=compute
-    )
+    return if_needed(filled > start, compute, skip, *args)
 
 
 def on_leading(

@@ -9,9 +9,11 @@ from jax.typing import ArrayLike
 
 from .._space import PyTree, Space, put
 from .base import check_int
+from .filled import if_needed
 from .history import History
 from .krylov import AffineSolver, Apply, Log, Rule, divide, resolution
 
+CANCELLED = 0.5  # what is left of a norm when rounding errors count in the rest
 FULL = 32  # basis vectors where nobody says: few solves need more, and they are all held
 
 
@@ -47,10 +49,10 @@ class GMRES(AffineSolver):
     without restarts it vanishes after at most n products, for any invertible `I - A`, whatever the
     eigenvalues of `A`. The robust choice for implicit gradients.
 
-    An iteration makes one product and reads the basis four times: Gram-Schmidt is done twice, as
-    two matrix products each, which is as orthogonal as the modified kind and needs two reductions
-    instead of k. Holds `restart` + 1 vectors. Rotations and the triangular system are small
-    per-sample arrays.
+    An iteration makes one product and reads the basis twice, or four times where the first
+    Gram-Schmidt, two matrix products, leaves less than half of the norm of `A q` and is done again:
+    as orthogonal as the modified kind, which needs k reductions. Holds `restart` + 1 vectors.
+    Rotations and the triangular system are small per-sample arrays.
 
     Args:
         restart: basis vectors before the cycle starts again from its outcome, which saves memory
@@ -96,9 +98,9 @@ class GMRES(AffineSolver):
             square=space.dot(y, y),
         )
 
-    def direction(self, space: Space, state: GMRESState) -> PyTree:
-        """What the next product is made with."""
-        return state.q
+    def direction(self, space: Space, state: GMRESState) -> tuple[PyTree, Array | None]:
+        """What the next product is made with, and whose is not their `q` (None: nobody's)."""
+        return state.q, None
 
     def going(self, state: GMRESState, log: Log) -> Array:
         return jnp.any(log.active) & (state.k < state.weights.shape[-1])
@@ -111,24 +113,23 @@ class GMRES(AffineSolver):
         """
         k, eps = state.k, resolution(state.q)
         basis = state.basis.write(space, k, state.q)
-        p = self.direction(space, state)
-        w = space.sub(p, apply(p))
-        before = space.norm(w)
-        h = basis.dots(space, w, k + 1)
-        w = space.add(w, basis.accumulate(space, h, k + 1), -1)
-        again = basis.dots(space, w, k + 1)
-        w = space.add(w, basis.accumulate(space, again, k + 1), -1)
-        after = space.norm(w)
-        after = jnp.where(after > eps * before, after, 0)  # the Krylov space is exhausted
-
-        h = jnp.concatenate([h + again, jnp.zeros_like(after)[..., None]], -1)
+        p, foreign = self.direction(space, state)
+        w = apply(p)
+        if foreign is not None:
+            w = space.where(foreign, space.sub(w, p), w)
+        inner, w, after = _orthogonalise(space, basis, k + 1, w, log.active)
+        own = _unit(inner, k)
+        if foreign is not None:  # w is all of A p - p then
+            own = jnp.where(foreign[..., None], 0, own)
+        h = jnp.concatenate([own - inner, jnp.zeros_like(after)[..., None]], -1)
+        before = jnp.sqrt(jnp.sum(h * h, -1) + after * after)
         t = state.rotations.dots(space, h, k)
         top = jnp.sum(state.left * h, -1)
         pivot = jnp.hypot(top, after)
         # asked of t too, so that `rotations` is written, in place, after it was read
         finite = jnp.isfinite(pivot + jnp.sum(t, -1))
         usable = finite & (pivot > eps * before)  # else I - A is singular on the space
-        c, s = divide(top, pivot, usable)[..., None], divide(after, pivot, usable)[..., None]
+        c, s = divide(top, pivot, usable)[..., None], divide(-after, pivot, usable)[..., None]
         new = _unit(h, k + 1)
         upper, left = c * state.left + s * new, c * new - s * state.left
         column = _unit(t, k) - state.inverse.accumulate(space, t, k)
@@ -170,6 +171,34 @@ class GMRES(AffineSolver):
         return space.add(state.y, state.basis.accumulate(space, state.weights, state.k))
 
 
+def _orthogonalise(
+    space: Space, basis: History, filled: Array, w: PyTree, active: Array
+) -> tuple[Array, PyTree, Array]:
+    """Takes from `w` its part in the basis.
+
+    Returns:
+        The coefficients of that part, the rest, and the norm of the rest: 0 if it is rounding.
+    """
+
+    def project(w: PyTree) -> tuple[Array, PyTree]:
+        inner = basis.dots(space, w, filled)
+        return inner, space.add(w, basis.accumulate(space, inner, filled), -1)
+
+    def again(inner: Array, rest: PyTree, after: Array) -> tuple[Array, PyTree, Array]:
+        more, closer = project(rest)
+        inner = inner + jnp.where(cancelled[..., None], more, 0)
+        rest = space.where(cancelled, closer, rest)
+        return inner, rest, jnp.where(cancelled, space.norm(rest), after)
+
+    before = space.norm(w)
+    inner, rest = project(w)
+    after = space.norm(rest)
+    cancelled = active & ~(after > CANCELLED * before)
+    once = lambda *outcome: outcome
+    inner, rest, after = if_needed(jnp.any(cancelled), again, once, inner, rest, after)
+    return inner, rest, jnp.where(after > resolution(w) * before, after, 0)
+
+
 def _unit(like: Array, index: ArrayLike) -> Array:
     """e_index, of the shape, dtype and sharding of `like`."""
     here = lax.broadcasted_iota(jnp.int32, like.shape, like.ndim - 1) == index
@@ -193,12 +222,13 @@ class AugmentedGMRES(GMRES):
     others: PyTree
     given: Array
 
-    def direction(self, space: Space, state: GMRESState) -> PyTree:
+    def direction(self, space: Space, state: GMRESState) -> tuple[PyTree, Array | None]:
         first = state.weights.shape[-1] - self.given.shape[-1]
         index = lax.broadcasted_iota(jnp.int32, self.given.shape, self.given.ndim - 1)
         here = self.given & (index == state.k - first)
         other = space.combine(self.others, here.astype(state.weights.dtype))
-        return space.where(jnp.any(here, -1), other, state.q)
+        foreign = jnp.any(here, -1)
+        return space.where(foreign, other, state.q), foreign
 
     def close(self, space: Space, state: GMRESState) -> PyTree:
         first = state.weights.shape[-1] - self.given.shape[-1]
