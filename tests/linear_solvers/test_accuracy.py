@@ -70,6 +70,20 @@ def test_full_gmres_needs_no_more_products_than_unknowns():
         assert np.all((steps <= 1e-10) | np.isnan(steps))  # the residual never rises
 
 
+def test_full_gmres_stays_orthogonal_where_gram_schmidt_cancels():
+    """Done once it would lose all digits here, and need hundreds of products."""
+    rng = np.random.default_rng(3)
+    n, condition = 30, 1e5
+    left, right = (np.linalg.qr(rng.normal(size=(n, n)))[0] for _ in range(2))
+    a = np.eye(n) - left @ np.diag(np.geomspace(1, 1 / condition, n)) @ right
+    v = jnp.asarray(rng.normal(size=(2, n)))
+    full = jdeq.GMRES(max_iter=200, restart=n + 2, tol=1e-12)
+    y, info = solve(jnp.asarray(a), v, solver=full)
+    assert np.all(info.converged) and info.nfe <= n + 3
+    want = np.linalg.solve(np.eye(n) - a, np.asarray(v).T).T
+    np.testing.assert_allclose(y, want, rtol=0, atol=1e-6 * np.abs(want).max())
+
+
 def test_gmres_reaches_a_loose_tolerance_in_one_cycle():
     """Its estimate is no more hopeful than what is measured, however many samples there are."""
     rng = np.random.default_rng(0)
