@@ -4,10 +4,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from .._space import PyTree, Space
 from .filled import cuts, if_filled
+
+WHOLE = 2**20  # bytes: what a core has at hand is read faster than it is cut
 
 
 class History(NamedTuple):
@@ -18,7 +21,9 @@ class History(NamedTuple):
     @classmethod
     def empty(cls, space: Space, x: PyTree, size: int, dtype: str | None = None) -> "History":
         """`size` zero vectors like `x`, or of another `dtype`."""
-        ends = cuts(size)
+        width = lambda a: np.dtype(dtype or a.dtype).itemsize * a.size
+        whole = size * max(map(width, jax.tree.leaves(x))) <= WHOLE
+        ends = (size,) if whole else cuts(size)
         sizes = (end - start for start, end in zip((0, *ends), ends, strict=False))
         return cls(tuple(space.history(x, n, dtype) for n in sizes))
 
@@ -48,6 +53,10 @@ class History(NamedTuple):
             ],
             -1,
         )
+
+    def leaf(self, name: int) -> "History":
+        """The history of one entry of the vectors, which are tuples."""
+        return History(tuple(chunk[name] for chunk in self.chunks))
 
     def rounded(self, space: Space, x: PyTree) -> PyTree:
         """`x` as the history will hold it."""
