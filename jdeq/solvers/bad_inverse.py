@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._space import PyTree, Space, pick
-from .filled import on_leading
 from .history import History, slot_of
 from .small import matvec, over_square, vecmat, write_column, write_row
 
@@ -64,13 +63,13 @@ class BadInverse(NamedTuple):
         square = pick(products, slot, products.ndim - 1)[..., None]
         inverse = over_square(jnp.ones_like(square), square)
         others = jnp.where((index == slot) | (index >= filled), 0, products)
-        column = -on_leading(matvec, self.solve, others, filled) * inverse
+        column = -matvec(self.solve, others) * inverse
         column = jnp.where(index == slot, inverse, column)
         solve = write_row(self.solve, slot, jnp.zeros_like(column))  # what it was is dropped
         solve = write_column(solve, slot, column)
 
         q = jnp.where(index < filled, changes.dots(space, g, filled), 0)
-        c = on_leading(matvec, solve, q, filled)
+        c = matvec(solve, q)
         d = space.add(g, moves.accumulate(space, c, filled), -1)
         return d, BadInverse(changes, moves, solve, z, g)
 
@@ -84,5 +83,5 @@ class BadInverse(NamedTuple):
         q = self.moves.dots(space, v, filled)
         index = lax.broadcasted_iota(steps.dtype, q.shape, q.ndim - 1)
         kept = index < steps[..., None]
-        e = jnp.where(kept, on_leading(vecmat, self.solve, jnp.where(kept, q, 0), filled), 0)
+        e = jnp.where(kept, vecmat(self.solve, jnp.where(kept, q, 0)), 0)
         return space.add(v, self.changes.accumulate(space, e, filled), -1)

@@ -7,11 +7,9 @@ much with room for a hundred. On other devices a branch costs more than what it 
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 from jax import Array, lax
 
 FIRST = 8
-WHOLE = 64  # matrices up to this size are read whole: slicing them costs more than it saves
 
 
 def cuts(size: int) -> tuple[int, ...]:
@@ -50,33 +48,3 @@ def if_filled(
     if filled is None or start == 0:
         return compute(*args)
     return if_needed(filled > start, compute, skip, *args)
-
-
-def on_leading(
-    multiply: Callable[[Array, Array], Array], matrix: Array, vector: Array, filled: Array
-) -> Array:
-    """`multiply(matrix, vector)`, of which only the `filled` leading entries are asked for.
-
-    Args:
-        multiply: `matvec` or `vecmat`.
-        matrix: (*batch, n, n).
-        vector: (*batch, n), 0 from `filled` on.
-        filled: () int32.
-    """
-    size = vector.shape[-1]
-    ends = cuts(size)[1:] if size > WHOLE else (size,)
-
-    def leading(end: int) -> Callable[[Array, Array], Array]:
-        def part(matrix: Array, vector: Array) -> Array:
-            product = multiply(matrix[..., :end, :end], vector[..., :end])
-            return jnp.pad(product, [(0, 0)] * (product.ndim - 1) + [(0, size - end)])
-
-        return part
-
-    def on_cpu(matrix: Array, vector: Array) -> Array:
-        which = sum((filled > end).astype(jnp.int32) for end in ends[:-1])
-        return lax.switch(which, [leading(end) for end in ends], matrix, vector)
-
-    if len(ends) == 1:
-        return multiply(matrix, vector)
-    return lax.platform_dependent(matrix, vector, cpu=on_cpu, default=multiply)
