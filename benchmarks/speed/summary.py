@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 Row = dict[str, Any]
+Pairs = list[tuple[Row, dict[str, Any], dict[str, Any]]]
 LOSES = 0.95
 LEAST_OWN = 0.01  # own time is taken as at least this part of f's: it may be lost in the noise
 
@@ -20,7 +21,7 @@ def measured(row: Row, name: str) -> dict[str, Any] | None:
     return entry if entry and "failure" not in entry else None
 
 
-def pairs(rows: Iterable[Row], peer: str) -> list[tuple[Row, dict[str, Any], dict[str, Any]]]:
+def pairs(rows: Iterable[Row], peer: str) -> Pairs:
     """The rows that jdeq and the peer both solved."""
     found = []
     for row in rows:
@@ -59,16 +60,23 @@ def lines(rows: list[Row]) -> list[str]:
         if not solved:
             continue
         owns = geometric_mean(own(other) / own(mine) for _, mine, other in solved)
-        totals = geometric_mean(b["total_ms"] / a["total_ms"] for _, a, b in solved)
         out.append(
-            f"{peer} / jdeq, forward, {len(solved)} rows: own time {owns:.2f}, total {totals:.2f}."
+            f"{peer} / jdeq, forward, {len(solved)} rows: own time {owns:.2f}, {totals(solved)}."
         )
         for what, chosen in implicit_groups(implicit).items():
             solved = pairs(chosen, peer)
             if solved:
-                totals = geometric_mean(b["total_ms"] / a["total_ms"] for _, a, b in solved)
-                out.append(f"{peer} / jdeq, {what}, {len(solved)} rows: total {totals:.2f}.")
+                out.append(f"{peer} / jdeq, {what}, {len(solved)} rows: {totals(solved)}.")
     return out
+
+
+def totals(solved: Pairs) -> str:
+    """How the total times compare, and how they would if jdeq took its evaluations' time only."""
+    now, most = (
+        geometric_mean(other["total_ms"] / mine[part] for _, mine, other in solved)
+        for part in ("total_ms", "bare_ms")
+    )
+    return f"total {now:.2f}, {most:.2f} if jdeq's own time were nothing"
 
 
 def implicit_groups(rows: list[Row]) -> dict[str, list[Row]]:
