@@ -62,11 +62,11 @@ class Newton(Solver):
     are no solutions and strict descent ends in them. Eigenvalues of `J` beyond 1 do no harm.
 
     An iteration is a trial: one evaluation of `f`, one linearisation and as many Jacobian-vector
-    products as GMRES makes, each of which reads the basis four times; `nfe` counts evaluations and
-    products. Holds `m + min(5, m / 2) + 6` vectors like `z`, where `m` is `inner_max_iter`, or the
-    size of a sample if that is less: 61 by default, 244 bytes per float32 of `z`. Fewer, dearer
-    iterations than Broyden: for tight tolerances, stiff or ill-conditioned problems; Broyden is
-    better far from a solution of a very expansive `f`. Cannot be unrolled.
+    products as GMRES makes, each of which reads the basis two or four times; `nfe` counts
+    evaluations and products. Holds `m + min(5, m / 2) + 6` vectors like `z`, where `m` is
+    `inner_max_iter`, or the size of a sample if that is less: 61 by default, 244 bytes per float32
+    of `z`. Fewer, dearer iterations than Broyden: for tight tolerances, stiff or ill-conditioned
+    problems; Broyden is better far from a solution of a very expansive `f`. Cannot be unrolled.
 
     Args:
         inner_max_iter: most products per iteration. An indefinite or non-normal `I - J` that asks
