@@ -1,5 +1,6 @@
 """What the compiled program looks like: loops, memory, compilations, collectives."""
 
+import re
 from typing import Any
 
 import jax
@@ -121,6 +122,18 @@ def test_histories_are_written_in_place(solver, shape):
     assert history in text
     loop = text[: text.index("ENTRY")]  # the program's start may copy
     assert not [line for line in loop.splitlines() if history in line and " copy(" in line]
+
+
+@pytest.mark.parametrize("solver", [jdeq.Broyden(), jdeq.GMRES()])
+def test_no_small_matrix_is_copied(solver):
+    """They are larger than the history where many samples are narrow."""
+    x = jnp.ones((4000, 3), jnp.float32)
+    program = compiled(lambda x: jdeq.deq(lambda z: x - 0.3 * z, x, solver=solver), x)
+    text = program.as_text()
+    loops = text[: text.index("ENTRY")]
+    copies = [line for line in loops.splitlines() if " copy(" in line]
+    assert copies  # of vectors there are some
+    assert not [line for line in copies if re.search(r"f32\[4000,\d+,\d+", line)]
 
 
 def test_a_training_loop_compiles_once():
