@@ -21,9 +21,10 @@ class History(NamedTuple):
     @classmethod
     def empty(cls, space: Space, x: PyTree, size: int, dtype: str | None = None) -> "History":
         """`size` zero vectors like `x`, or of another `dtype`."""
-        width = lambda a: np.dtype(dtype or a.dtype).itemsize * a.size
-        whole = size * max(map(width, jax.tree.leaves(x))) <= WHOLE
-        ends = (size,) if whole else cuts(size)
+        nbytes = [size * a.size * np.dtype(dtype or a.dtype).itemsize for a in jax.tree.leaves(x)]
+        # the batch of an exported function may have any size
+        small = all(isinstance(n, int) and n <= WHOLE for n in nbytes)
+        ends = (size,) if small else cuts(size)
         sizes = (end - start for start, end in zip((0, *ends), ends, strict=False))
         return cls(tuple(space.history(x, n, dtype) for n in sizes))
 
