@@ -49,11 +49,12 @@ WHY = """Why, from profiles of the compiled programs:
 - Anderson: one set of weights per sample. At D=1024 an iteration of jdeq has, beside 830 us of f,
   two products with the histories (35 us each), ten passes over the state (7 to 40 us: the residual,
   the best state so far, the differences), four copies of it (9 to 27 us) and 40 us of small arrays.
-- Broyden at D=1024: of 480 us beside f, 400 are its two reads of the history, at the 25 GB/s of the
-  cache; with more room in the history its zeros are to be written, too.
+- Broyden at D=1024: of 550 us beside f, some 300 are its two reads of the history, as fast as the
+  cache gives it, the rest 65 operations of 1 to 30 us. That the room is no larger than what is
+  filled (`max_iter=23`) changes nothing: 1.64.
 - tiny, graph: `Broyden` and GMRES hold 51 and 32 vectors, and as many rows of small matrices for
-  each of 65,536 samples, and the first touch of that memory, 4 KB at a time, takes more than f
-  does. Huge pages (README) save up to 40 %; `memory=10` takes a quarter of the time.
+  each of 65,536 samples. Half of their own time is the first touch of that memory, 4 KB at a time.
+  Huge pages (README) save up to 40 %; `memory=10` takes a third of the time.
 - `IFT: default`: TorchDEQ's is plain iteration; jdeq's is GMRES, which makes as many products or
   fewer, but finds room for its basis and orthogonalises it: more than it saves where f is cheap or
   contracts well. It also arrives where plain iteration diverges; where f is known to contract,
