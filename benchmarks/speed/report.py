@@ -49,9 +49,9 @@ WHY = """Why, from profiles of the compiled programs:
 - Anderson: one set of weights per sample. At D=1024 an iteration of jdeq has, beside 830 us of f,
   two products with the histories (35 us each), ten passes over the state (7 to 40 us: the residual,
   the best state so far, the differences), four copies of it (9 to 27 us) and 40 us of small arrays.
-- Broyden at D=1024: of 550 us beside f, some 300 are its two reads of the history, as fast as the
-  cache gives it, the rest 65 operations of 1 to 30 us. That the room is no larger than what is
-  filled (`max_iter=23`) changes nothing: 1.64.
+- Broyden at D=1024: of 450 us beside f, 220 are its two reads of the history, at the 50 GB/s that
+  the cache gives to one thread or two, the rest 65 operations of 1 to 35 us. With room for no more
+  than what is filled (`max_iter=23`) the overhead is 1.46 where it is 1.61 with room for 50.
 - tiny, graph: `Broyden` and GMRES hold 51 and 32 vectors, and as many rows of small matrices for
   each of 65,536 samples. Half of their own time is the first touch of that memory, 4 KB at a time.
   Huge pages (README) save up to 40 %; `memory=10` takes a third of the time.
