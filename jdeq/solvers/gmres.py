@@ -122,13 +122,13 @@ class GMRES(AffineSolver):
         if foreign is not None:  # w is all of A p - p then
             own = jnp.where(foreign[..., None], 0, own)
         h = jnp.concatenate([own - inner, jnp.zeros_like(after)[..., None]], -1)
-        before = jnp.sqrt(jnp.sum(h * h, -1) + after * after)
+        length = jnp.sqrt(jnp.sum(h * h, -1) + after * after)  # of p - A p
         t = state.rotations.dots(space, h, k)
         top = jnp.sum(state.left * h, -1)
         pivot = jnp.hypot(top, after)
         # asked of t too, so that `rotations` is written, in place, after it was read
         finite = jnp.isfinite(pivot + jnp.sum(t, -1))
-        usable = finite & (pivot > eps * before)  # else I - A is singular on the space
+        usable = finite & (pivot > eps * length)  # else I - A is singular on the space
         c, s = divide(top, pivot, usable)[..., None], divide(-after, pivot, usable)[..., None]
         new = _unit(h, k + 1)
         upper, left = c * state.left + s * new, c * new - s * state.left

@@ -55,9 +55,9 @@ class History(NamedTuple):
             -1,
         )
 
-    def leaf(self, name: int) -> "History":
+    def leaf(self, index: int) -> "History":
         """The history of one entry of the vectors, which are tuples."""
-        return History(tuple(chunk[name] for chunk in self.chunks))
+        return History(tuple(chunk[index] for chunk in self.chunks))
 
     def rounded(self, space: Space, x: PyTree) -> PyTree:
         """`x` as the history will hold it."""
