@@ -8,7 +8,7 @@ from jax import Array
 
 import jdeq
 from zoo.errors import UserError
-from zoo.task import TrainConfig
+from zoo.settings import TrainConfig
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ import jdeq
 from zoo.errors import UserError
 from zoo.options import to_dict
 from zoo.registry import get_task
-from zoo.task import CADENCE, TrainConfig
+from zoo.settings import CADENCE, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)

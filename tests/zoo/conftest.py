@@ -13,7 +13,8 @@ from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.task import MDEQTask
 from zoo.registry import MODELS
 from zoo.run import RunConfig
-from zoo.task import Data, TrainConfig
+from zoo.settings import TrainConfig
+from zoo.task import Data
 
 SHARED = pathlib.Path(__file__).parents[2] / "../shared"
 GOLDEN = SHARED / "golden/mdeq_cifar"

@@ -21,7 +21,7 @@ from zoo.data.vocabulary import Vocabulary
 from zoo.logs.metrics import PERPLEXITY
 from zoo.options import from_data, option
 from zoo.registry import MODELS
-from zoo.task import Preset, TrainConfig
+from zoo.settings import Preset, TrainConfig
 from zoo.training.optimizer import learning_rate
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 40  # for it to read

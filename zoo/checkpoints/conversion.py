@@ -14,7 +14,8 @@ from zoo.checkpoints.saving import Saver
 from zoo.errors import UserError
 from zoo.reference import read_config
 from zoo.run import RunConfig
-from zoo.task import Preset, Task
+from zoo.settings import Preset
+from zoo.task import Task
 from zoo.torch_import import load_arrays
 from zoo.training.optimizer import make_optimizer
 from zoo.training.state import initial_state

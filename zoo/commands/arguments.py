@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from zoo.errors import UserError
 from zoo.plugins import add_plugin_option, load_plugin
 from zoo.registry import MODELS, get_task
-from zoo.task import Preset, Task
+from zoo.settings import Preset
+from zoo.task import Task
 
 T = TypeVar("T")
 

@@ -7,7 +7,8 @@ import jax
 from flax import nnx
 
 from zoo.registry import MODELS, get_task
-from zoo.task import Preset, Task
+from zoo.settings import Preset
+from zoo.task import Task
 
 
 def list_models(argv: Sequence[str]) -> int:

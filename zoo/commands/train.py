@@ -24,7 +24,8 @@ from zoo.logs.folder import set_aside
 from zoo.options import add_options, read_options
 from zoo.plugins import add_plugin_option
 from zoo.run import RunConfig
-from zoo.task import Preset, Task
+from zoo.settings import Preset
+from zoo.task import Task
 from zoo.training.fit import Watch
 from zoo.training.trainer import Trainer
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import jdeq
 from zoo.lm.config import LMConfig
-from zoo.task import Preset, TrainConfig
+from zoo.settings import Preset, TrainConfig
 
 # 12 applications of f from 0, differentiated as they are: there is no solver's loop, neither in
 # training nor in evaluation, and no equilibrium that one could miss

@@ -27,7 +27,8 @@ from zoo.lm.torch_names import import_state_dict, lm_state_dict
 from zoo.logs.metrics import PERPLEXITY
 from zoo.parity import Row
 from zoo.reference import deq_config
-from zoo.task import Data, Preset, TrainConfig
+from zoo.settings import Preset, TrainConfig
+from zoo.task import Data
 from zoo.training.optimizer import learning_rate
 
 WARM_UP = 8 / 150  # share of the steps, in both designs

@@ -2,7 +2,7 @@
 
 import jdeq
 from zoo.mdeq.config import MDEQConfig
-from zoo.task import Preset, TrainConfig
+from zoo.settings import Preset, TrainConfig
 
 EPOCH = 50_000  # CIFAR-10 training images
 

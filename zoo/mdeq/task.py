@@ -28,7 +28,8 @@ from zoo.mdeq.upstream import model_config
 from zoo.parity import Row
 from zoo.precision import wide
 from zoo.reference import deq_config
-from zoo.task import Data, Preset, TrainConfig
+from zoo.settings import Preset, TrainConfig
+from zoo.task import Data
 from zoo.torch_import import export_state_dict, import_arrays
 from zoo.training.optimizer import learning_rate
 

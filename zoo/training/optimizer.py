@@ -2,7 +2,8 @@
 
 import optax
 
-from zoo.task import Task, TrainConfig
+from zoo.settings import TrainConfig
+from zoo.task import Task
 
 
 def make_optimizer(task: Task, train: TrainConfig) -> optax.GradientTransformation:

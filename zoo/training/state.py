@@ -6,7 +6,7 @@ import optax
 from flax import nnx
 
 from zoo.carry import fresh_carry
-from zoo.task import TrainConfig
+from zoo.settings import TrainConfig
 from zoo.training.skipping import NONE, Skips
 
 

@@ -10,7 +10,8 @@ from flax import nnx
 from zoo.carry import Carry
 from zoo.devices.layout import Layout
 from zoo.precision import cast, cast_like, wide
-from zoo.task import Task, TrainConfig
+from zoo.settings import TrainConfig
+from zoo.task import Task
 from zoo.training.accumulation import Gradient, accumulated
 from zoo.training.skipping import accepted
 from zoo.training.state import TrainState

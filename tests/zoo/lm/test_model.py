@@ -15,7 +15,7 @@ from zoo.lm.positions import Positions, relative_shift
 from zoo.lm.presets import PRESETS
 from zoo.lm.task import published_rate
 from zoo.registry import get_task
-from zoo.task import TrainConfig
+from zoo.settings import TrainConfig
 
 TOKENS = jnp.asarray(np.random.default_rng(3).integers(0, TINY.n_token, (2, 4)), jnp.int32)
 DESIGNS = {"later": TINY, "earlier": POST_NORM}

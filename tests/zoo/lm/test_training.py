@@ -23,7 +23,8 @@ from zoo.lm.reader import Reader
 from zoo.lm.sampler import Draw, Sampler
 from zoo.lm.task import TASK
 from zoo.run import RunConfig
-from zoo.task import Data, TrainConfig
+from zoo.settings import TrainConfig
+from zoo.task import Data
 from zoo.training.evaluation import Evaluator
 from zoo.training.trainer import Trainer
 
