@@ -13,8 +13,8 @@ from jax import Array
 
 import jdeq
 from zoo.logs.metrics import Metric
-from zoo.parity import Row
 from zoo.settings import Preset, TrainConfig
+from zoo.upstream.rows import Row
 
 Batch = Mapping[str, np.ndarray]
 

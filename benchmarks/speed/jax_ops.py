@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zoo.convolution import conv_general_dilated
+from zoo.nn.convolution import conv_general_dilated
 
 from .function import Graph
 

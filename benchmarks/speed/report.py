@@ -63,8 +63,8 @@ WHY = """Why, from profiles of the compiled programs:
   the order of the product that follows, six arrays read against the grain: 24 ms a
   step when profiled as a loop.
 - Images: XLA's convolutions on a CPU take about twice as long as oneDNN's, see the column of f.
-  Their reverse mode is `zoo.convolution`'s; the forward mode that jaxopt's default needs as well is
-  slow on a CPU, with it and without."""
+  Their reverse mode is `zoo.nn.convolution`'s; the forward mode that jaxopt's default needs as
+  well is slow on a CPU, with it and without."""
 
 
 def markdown(results: Results) -> str:

@@ -14,11 +14,11 @@ import optax
 from flax import nnx
 
 import jdeq
-from zoo.carry import Carry, forget
 from zoo.cli import main
 from zoo.data.text import load_corpus
 from zoo.data.vocabulary import Vocabulary
 from zoo.logs.metrics import PERPLEXITY
+from zoo.nn.carry import Carry, forget
 from zoo.options import from_data, option
 from zoo.registry import MODELS
 from zoo.settings import Preset, TrainConfig

@@ -1,7 +1,6 @@
 """Checkpoints from PyTorch state dicts, and back."""
 
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,16 +8,16 @@ import numpy as np
 from flax import nnx
 
 import jdeq
+from zoo.arrays import load_arrays
 from zoo.checkpoints.checkpoint import checkpoint_paths
 from zoo.checkpoints.saving import Saver
 from zoo.errors import UserError
-from zoo.reference import read_config
 from zoo.run import RunConfig
 from zoo.settings import Preset
 from zoo.task import Task
-from zoo.torch_import import load_arrays
 from zoo.training.optimizer import make_optimizer
 from zoo.training.state import initial_state
+from zoo.upstream.reference import read_config
 
 
 def converted_config(task: Task, preset: Preset, path: pathlib.Path) -> tuple[Any, jdeq.DEQConfig]:
@@ -69,17 +68,3 @@ def import_checkpoint(
     with Saver(out, keep=1, start=0) as saver:
         saver.save(0, state, config.to_dict(), {})
     return arrays
-
-
-def save_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a `.npz` file.
-
-    Raises:
-        UserError: the name has another ending, or cannot be written.
-    """
-    if path.suffix != ".npz":
-        raise UserError(f"{path}: expected a file ending in .npz")
-    try:
-        np.savez(path, **arrays)  # pyright: ignore[reportArgumentType]
-    except OSError as e:
-        raise UserError(f"{path}: {e.strerror}") from e

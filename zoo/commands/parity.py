@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from zoo.commands.arguments import parser_of, task_of
-from zoo.parity import table
+from zoo.upstream.rows import table
 
 
 def parity(argv: Sequence[str]) -> int:

@@ -4,9 +4,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from zoo.arrays import save_arrays
 from zoo.artefact import exported, save_artefact, signature
 from zoo.checkpoints.checkpoint import find_checkpoint
-from zoo.checkpoints.conversion import converted_config, import_checkpoint, save_arrays
+from zoo.checkpoints.conversion import converted_config, import_checkpoint
 from zoo.checkpoints.saved import restored_model, saved_run
 from zoo.commands.arguments import (
     add_checkpoint_options,

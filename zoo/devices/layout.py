@@ -9,10 +9,10 @@ import optax
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from zoo.carry import Carry
 from zoo.devices.axes import RULES, mesh_axes
 from zoo.devices.mesh import AXES, DATA, MODEL, Devices, axes_of
 from zoo.errors import UserError
+from zoo.nn.carry import Carry
 from zoo.task import Batch
 from zoo.training.state import TrainState
 

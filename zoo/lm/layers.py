@@ -9,8 +9,8 @@ from jax.typing import DTypeLike
 
 import jdeq
 from zoo.devices.axes import named_layer
-from zoo.initializers import small_normal, torch_uniform
 from zoo.lm.config import LMConfig
+from zoo.nn.initializers import small_normal, torch_uniform
 
 
 def kernel_init(config: LMConfig) -> initializers.Initializer:

@@ -23,9 +23,9 @@ from zoo.lm.parity_parts import (
 from zoo.lm.reference import Reference
 from zoo.lm.runs import Gradient, Run
 from zoo.lm.torch_names import torch_names
-from zoo.parity import Row, compare, compare_many
-from zoo.reference import BELOW_ANY_RESIDUAL, FLOAT32, FLOAT64, Arrays, Tolerances
-from zoo.torch_import import export_arrays
+from zoo.upstream.reference import BELOW_ANY_RESIDUAL, FLOAT32, FLOAT64, Arrays, Tolerances
+from zoo.upstream.rows import Row, compare, compare_many
+from zoo.upstream.transfer import export_arrays
 
 
 class Segment(NamedTuple):

@@ -12,8 +12,8 @@ from zoo.lm.model import LanguageModel
 from zoo.lm.positions import relative_shift, visible
 from zoo.lm.reference import Reference
 from zoo.lm.torch_names import torch_names
-from zoo.parity import Row, compare, compare_many
-from zoo.torch_import import export_arrays
+from zoo.upstream.rows import Row, compare, compare_many
+from zoo.upstream.transfer import export_arrays
 
 
 class FixedMask(nnx.Module):

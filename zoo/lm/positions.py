@@ -6,7 +6,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
-from zoo.torch_import import Buffer
+from zoo.nn.buffer import Buffer
 
 
 class Positions(nnx.Module):

@@ -6,10 +6,10 @@ from flax import nnx
 from jax import Array
 
 import jdeq
-from zoo.carry import Carry, forget
 from zoo.lm.config import LMConfig
 from zoo.lm.memory import Memory
 from zoo.lm.model import LanguageModel, nll, training_loss
+from zoo.nn.carry import Carry, forget
 
 Batch = Mapping[str, Array]  # x, y (B, L) tokens and what follows them; fresh () bool
 

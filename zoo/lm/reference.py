@@ -12,14 +12,14 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
+from zoo.arrays import ArraysError
 from zoo.errors import UserError
 from zoo.lm import upstream
 from zoo.lm.config import LMConfig
 from zoo.lm.model import LanguageModel
 from zoo.lm.runs import Gradient, Run
 from zoo.lm.torch_names import import_state_dict
-from zoo.reference import Arrays, deq_config, read_config
-from zoo.torch_import import StateDictError
+from zoo.upstream.reference import Arrays, deq_config, read_config
 
 FILES = ("state", "effective_weights", "io")
 
@@ -93,6 +93,6 @@ class Reference:
         state = self.files["state"]
         try:
             import_state_dict(model, state)
-        except StateDictError as e:
+        except ArraysError as e:
             raise UserError(f"{state.path}: {e}") from e
         return model

@@ -25,11 +25,11 @@ from zoo.lm.reader import Reader
 from zoo.lm.sampler import Draw, Sampler
 from zoo.lm.torch_names import import_state_dict, lm_state_dict
 from zoo.logs.metrics import PERPLEXITY
-from zoo.parity import Row
-from zoo.reference import deq_config
 from zoo.settings import Preset, TrainConfig
 from zoo.task import Data
 from zoo.training.optimizer import learning_rate
+from zoo.upstream.reference import deq_config
+from zoo.upstream.rows import Row
 
 WARM_UP = 8 / 150  # share of the steps, in both designs
 

@@ -7,7 +7,8 @@ from flax import nnx
 
 from zoo.lm.config import LMConfig
 from zoo.lm.model import LanguageModel
-from zoo.torch_import import TorchNames, export_state_dict, import_arrays
+from zoo.upstream.names import TorchNames
+from zoo.upstream.transfer import export_state_dict, import_arrays
 
 RULES = (
     # the equilibrium function sits inside the DEQ layer, and inside its weight norm if it has one
@@ -56,7 +57,7 @@ def torch_names(config: LMConfig) -> TorchNames:
 
 
 def import_state_dict(model: LanguageModel, arrays: Mapping[str, np.ndarray]) -> None:
-    """Overwrites the model's arrays, in place; raises as `zoo.torch_import.import_arrays`."""
+    """Overwrites the model's arrays, in place; raises as `zoo.upstream.transfer.import_arrays`."""
     import_arrays(model, arrays, torch_names(model.config))
     model.vocabulary.split_tied()
 

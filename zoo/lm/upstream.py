@@ -5,7 +5,7 @@ from typing import Any
 
 from zoo.errors import UserError
 from zoo.lm.config import LMConfig
-from zoo.reference import check_fields
+from zoo.upstream.reference import check_fields
 
 SAME = (  # fields that have the same name and meaning here
     "n_token",

@@ -6,9 +6,9 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
-from zoo.initializers import torch_uniform
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.layers import conv, group_norm
+from zoo.nn.initializers import torch_uniform
 
 State = tuple[Array, ...]  # one feature map (B, S/2^i, S/2^i, C_i) per branch
 

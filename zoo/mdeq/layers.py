@@ -7,10 +7,10 @@ from jax import Array
 from jax.nn import initializers
 from jax.typing import DTypeLike
 
-from zoo.batch_norm import BatchNorm
-from zoo.convolution import conv_general_dilated
 from zoo.devices.axes import named, named_layer
-from zoo.initializers import small_normal
+from zoo.nn.batch_norm import BatchNorm
+from zoo.nn.convolution import conv_general_dilated
+from zoo.nn.initializers import small_normal
 
 
 def conv(

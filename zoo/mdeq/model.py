@@ -7,10 +7,10 @@ from jax import Array
 from jax.typing import DTypeLike
 
 import jdeq
-from zoo.initializers import torch_uniform
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.full_stage import FullStage, State
 from zoo.mdeq.layers import Bottleneck, ConvBN
+from zoo.nn.initializers import torch_uniform
 
 
 class MDEQ(nnx.Module):

@@ -16,9 +16,9 @@ from zoo.mdeq.full_stage import FullStage, State
 from zoo.mdeq.model import MDEQ
 from zoo.mdeq.reference import Maps, Reference
 from zoo.mdeq.torch_names import torch_names
-from zoo.parity import Row, compare, compare_many
-from zoo.reference import BELOW_ANY_RESIDUAL, FLOAT32, FLOAT64, Tolerances
-from zoo.torch_import import export_arrays
+from zoo.upstream.reference import BELOW_ANY_RESIDUAL, FLOAT32, FLOAT64, Tolerances
+from zoo.upstream.rows import Row, compare, compare_many
+from zoo.upstream.transfer import export_arrays
 
 TIGHT = {
     "f_solver": "fixed_point_iter",

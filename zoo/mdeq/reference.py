@@ -9,13 +9,14 @@ import numpy as np
 from flax import nnx
 
 import jdeq
+from zoo.arrays import ArraysError
 from zoo.errors import UserError
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.model import MDEQ
 from zoo.mdeq.torch_names import torch_names
 from zoo.mdeq.upstream import model_config
-from zoo.reference import Arrays
-from zoo.torch_import import StateDictError, import_arrays
+from zoo.upstream.reference import Arrays
+from zoo.upstream.transfer import import_arrays
 
 FILES = ("state", "effective_weights", "io", "grads_ift", "grads_phantom")
 NORM_OPTIONS = ("norm_type", "norm_no_scale", "norm_clip", "norm_clip_value", "norm_target_norm")
@@ -80,6 +81,6 @@ class Reference:
         state = self.files["state"]
         try:
             import_arrays(model, state, torch_names(self.config))
-        except StateDictError as e:
+        except ArraysError as e:
             raise UserError(f"{state.path}: {e}") from e
         return model

@@ -25,13 +25,13 @@ from zoo.mdeq.model import MDEQ
 from zoo.mdeq.presets import PRESETS
 from zoo.mdeq.torch_names import torch_names
 from zoo.mdeq.upstream import model_config
-from zoo.parity import Row
 from zoo.precision import wide
-from zoo.reference import deq_config
 from zoo.settings import Preset, TrainConfig
 from zoo.task import Data
-from zoo.torch_import import export_state_dict, import_arrays
 from zoo.training.optimizer import learning_rate
+from zoo.upstream.reference import deq_config
+from zoo.upstream.rows import Row
+from zoo.upstream.transfer import export_state_dict, import_arrays
 
 FINAL_LR = 1e-6
 

@@ -1,7 +1,7 @@
 """The MDEQ's variables under the names of TorchDEQ's `mdeq/mdeq_cifar`."""
 
 from zoo.mdeq.config import MDEQConfig
-from zoo.torch_import.names import TorchNames
+from zoo.upstream.names import TorchNames
 
 RULES = (
     # the equilibrium function sits inside the DEQ layer, and inside its weight norm if it has one

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from zoo.carry import Carry
+from zoo.nn.carry import Carry
 
 
 class Gradient(NamedTuple):

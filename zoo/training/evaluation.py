@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from flax import nnx
 
-from zoo.carry import Carry, fresh_carry
 from zoo.devices.layout import Layout
 from zoo.logs.metrics import Metric
+from zoo.nn.carry import Carry, fresh_carry
 from zoo.task import Split, Task
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import optax
 from flax import nnx
 
-from zoo.carry import fresh_carry
+from zoo.nn.carry import fresh_carry
 from zoo.settings import TrainConfig
 from zoo.training.skipping import NONE, Skips
 

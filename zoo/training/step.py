@@ -7,8 +7,8 @@ import jax
 import optax
 from flax import nnx
 
-from zoo.carry import Carry
 from zoo.devices.layout import Layout
+from zoo.nn.carry import Carry
 from zoo.precision import cast, cast_like, wide
 from zoo.settings import TrainConfig
 from zoo.task import Task

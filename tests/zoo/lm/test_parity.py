@@ -12,7 +12,7 @@ from zoo.errors import UserError
 from zoo.lm.parity import check
 from zoo.lm.reference import Reference
 from zoo.lm.runs import Gradient, Run
-from zoo.parity import table
+from zoo.upstream.rows import table
 
 
 @pytest.mark.slow

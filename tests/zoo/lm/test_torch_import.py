@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.zoo.lm.conftest import FOLDERS, TINY, make
+from zoo.arrays import load_arrays
 from zoo.cli import main
 from zoo.errors import UserError
 from zoo.lm.reference import Reference
 from zoo.lm.torch_names import import_state_dict, lm_state_dict
-from zoo.torch_import import load_arrays
 
 pytestmark = pytest.mark.slow
 

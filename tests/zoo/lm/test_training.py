@@ -13,7 +13,6 @@ from flax import nnx
 
 from tests.zoo.lm.conftest import POST_NORM, TIGHT, TINY, UNROLLED, make
 from tests.zoo.test_cli import run
-from zoo.carry import Carry, fresh_carry
 from zoo.checkpoints.checkpoint import Checkpoint
 from zoo.checkpoints.saving import Saver
 from zoo.data.streams import Streams
@@ -22,6 +21,7 @@ from zoo.lm.model import nll
 from zoo.lm.reader import Reader
 from zoo.lm.sampler import Draw, Sampler
 from zoo.lm.task import TASK
+from zoo.nn.carry import Carry, fresh_carry
 from zoo.run import RunConfig
 from zoo.settings import TrainConfig
 from zoo.task import Data

@@ -6,7 +6,7 @@ import pytest
 from zoo.errors import UserError
 from zoo.mdeq.parity import check
 from zoo.mdeq.reference import Reference
-from zoo.parity import compare, compare_many, relative_error, table
+from zoo.upstream.rows import compare, compare_many, relative_error, table
 
 FOLDERS = ["two_branch", "three_branch_deep", "four_branch", "small_published"]
 

@@ -3,11 +3,11 @@ import pytest
 from flax import nnx
 
 from tests.zoo.conftest import TINY, TINY_DEQ
+from zoo.arrays import load_arrays
 from zoo.errors import UserError
 from zoo.mdeq.model import MDEQ
 from zoo.mdeq.torch_names import torch_names
-from zoo.torch_import import export_arrays, import_arrays, load_arrays
-from zoo.torch_import.transfer import TRANSFERRED
+from zoo.upstream.transfer import TRANSFERRED, export_arrays, import_arrays
 
 NAMES = torch_names(TINY)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from zoo.convolution import conv_general_dilated
+from zoo.nn.convolution import conv_general_dilated
 
 RNG = np.random.default_rng(0)
 X, W = RNG.normal(size=(2, 8, 6, 3)), RNG.normal(size=(3, 3, 3, 4))

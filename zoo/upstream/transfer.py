@@ -7,13 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from zoo.torch_import.load import StateDictError
-from zoo.torch_import.names import TorchNames
-
-
-class Buffer(nnx.Variable):
-    """A fixed array that PyTorch keeps with a module's weights, and so does its state dict."""
-
+from zoo.arrays import ArraysError
+from zoo.nn.buffer import Buffer
+from zoo.upstream.names import TorchNames
 
 TRANSFERRED = (nnx.Param, nnx.BatchStat, Buffer)
 
@@ -24,7 +20,7 @@ def import_arrays(model: nnx.Module, arrays: Mapping[str, np.ndarray], names: To
     Values are cast to the model's dtypes. The model may be abstract (`nnx.eval_shape`).
 
     Raises:
-        StateDictError: keys are missing or unknown, shapes are wrong, or tied arrays differ; the
+        ArraysError: keys are missing or unknown, shapes are wrong, or tied arrays differ; the
             text lists all of them, and the model is untouched.
     """
     variables = {
@@ -46,7 +42,7 @@ def import_arrays(model: nnx.Module, arrays: Mapping[str, np.ndarray], names: To
             if not np.array_equal(given[second], given[name])
         ]
     if problems:
-        raise StateDictError(f"{len(problems)} keys do not fit: " + "; ".join(problems))
+        raise ArraysError(f"{len(problems)} keys do not fit: " + "; ".join(problems))
     new = {
         path: variable.replace(jnp.asarray(names.from_torch(name, given[name]), variable.dtype))
         for name, (path, variable) in variables.items()

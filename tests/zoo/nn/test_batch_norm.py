@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from zoo.batch_norm import BatchNorm
+from zoo.nn.batch_norm import BatchNorm
 
 
 def test_running_variance_is_unbiased_and_output_biased():

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import jdeq
+from zoo.arrays import load_arrays
 from zoo.errors import UserError
-from zoo.torch_import import load_arrays
 
 DEQ_OPTIONS = tuple(jdeq.DEQConfig().to_dict())
 WITHOUT_EFFECT = ("hook_ift", "jac_incremental", "sradius_mode", "no_stat", "mem")

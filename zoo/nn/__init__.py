@@ -1,0 +1,1 @@
+"""Layers, initial weights and kinds of variables that several models use."""

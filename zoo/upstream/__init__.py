@@ -1,0 +1,1 @@
+"""All about PyTorch originals: names, state dicts, reference folders, comparisons."""
