@@ -134,21 +134,22 @@ def _saved_step(out: pathlib.Path) -> int:
 def _differences(a: pathlib.Path, b: pathlib.Path) -> tuple[int, list[str]]:
     """How many arrays the last checkpoints have, and what differs between the two runs."""
     one, other = (find_checkpoint(out) for out in (a, b))
-    if one.leaves != other.leaves or one.step != other.step:
-        return len(one.leaves), ["step, or shapes"]
-    pairs = zip(_arrays(one), _arrays(other), strict=True)
-    names = [f"array {i}" for i, (x, y) in enumerate(pairs) if x.tobytes() != y.tobytes()]
+    if one.arrays != other.arrays or one.step != other.step:
+        return len(one.arrays), ["step, or shapes"]
+    first, second = _arrays(one), _arrays(other)
+    names = [name for name, a in first.items() if a.tobytes() != second[name].tobytes()]
     timeless = lambda row: {k: v for k, v in row.items() if k != "step_time"}
     logs = [list(map(timeless, read_metrics(out))) for out in (a, b)]
-    return len(one.leaves), names + ([] if logs[0] == logs[1] else ["the log"])
+    return len(one.arrays), names + ([] if logs[0] == logs[1] else ["the log"])
 
 
-def _arrays(checkpoint: Checkpoint) -> list[np.ndarray]:
-    def leaf(text: str) -> jax.ShapeDtypeStruct:
+def _arrays(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    def shape(text: str) -> jax.ShapeDtypeStruct:
         dtype, shape = text.rstrip("]").split("[")
         return jax.ShapeDtypeStruct(json.loads(f"[{shape}]"), np.dtype(dtype))
 
-    return [np.asarray(a) for a in checkpoint.restore([leaf(t) for t in checkpoint.leaves])]
+    found = checkpoint.load({name: shape(text) for name, text in checkpoint.arrays.items()})
+    return {name: np.asarray(a) for name, a in found.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,15 +1,15 @@
 """Checkpoints of a run: the whole state, and what is needed to make sense of it.
 
 A checkpoint is a folder named by its step. It holds all arrays of the state (parameters,
-optimiser, statistics), and as facts of its manifest the configuration and the data's meta. Its
-step and the configuration's seed are the position in the data and in the random numbers: both are
-functions of these two. `zoo.checkpoints.saving` writes it.
+optimiser, statistics) under their names, and as facts of its manifest these names, the
+configuration and the data's meta. Its step and the configuration's seed are the position in the
+data and in the random numbers: both are functions of these two. `zoo.checkpoints.saving` writes it.
 """
 
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,16 +18,18 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from zoo.checkpoints.manifest import Damaged, read_facts, verified_facts
+from zoo.checkpoints.names import described, difference, named
 from zoo.errors import UserError
 
 FOLDER = "checkpoints"
+LAYOUT = 2  # 1, whose manifest does not say so, had arrays by their number
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
     """A complete checkpoint; `score` is what it is judged by, the greater the better.
 
-    `leaves` says of each array of the state which dtype and shape it has.
+    `arrays` says of each array of the state, by its name, which dtype and shape it has.
     """
 
     path: pathlib.Path
@@ -35,12 +37,30 @@ class Checkpoint:
     score: float | None
     config: dict[str, Any]
     meta: dict[str, Any]
-    leaves: list[str]
+    arrays: dict[str, str]
 
     @classmethod
     def read(cls, path: pathlib.Path) -> "Checkpoint":
-        """The checkpoint in a folder, every file of which is verified; raises `Damaged`."""
-        checkpoint = cls(path, **verified_facts(path))
+        """The checkpoint in a folder, every file of which is verified.
+
+        Raises:
+            Damaged: a file is not what was written.
+            UserError: it has another layout than those that this program writes.
+        """
+        facts = verified_facts(path)
+        layout = facts.pop("layout", 1)
+        if layout == 1:  # its order says nothing if something was renamed since: never guess
+            raise UserError(
+                f"{path}: is of an earlier version, which did not save the names of arrays, so "
+                "that one's values could be taken for another's: there, write its weights with "
+                "`python -m zoo export MODEL weights.npz --checkpoint DIR`; here, read them with "
+                "`python -m zoo import MODEL weights.npz --config DIR/config.json --out NEW`"
+            )
+        if layout != LAYOUT:
+            raise UserError(
+                f"{path}: is of a later version, with layout {layout}; this one reads {LAYOUT}"
+            )
+        checkpoint = cls(path, **facts)
         if path.name != str(checkpoint.step):
             raise Damaged(f"is the checkpoint of step {checkpoint.step} under another name")
         return checkpoint
@@ -54,19 +74,21 @@ class Checkpoint:
         Raises:
             UserError: the saved state is not like `like`, or cannot be read.
         """
-        leaves, structure = jax.tree.flatten(like)
-        wanted = [described(leaf) for leaf in leaves]
-        if wanted != self.leaves:
-            raise UserError(f"{self.path}: {_difference(self.leaves, wanted, like)}")
-        abstract = {name: _abstract(leaf) for name, leaf in numbered(leaves).items()}
-        args = ocp.args.StandardRestore(abstract)
+        found = self.load(named(like))
+        return jax.tree.unflatten(jax.tree.structure(like), list(found.values()))
+
+    def load(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """All arrays by their names, each like the one that is wanted; see `restore`."""
+        unlike = difference(self.arrays, {name: described(leaf) for name, leaf in wanted.items()})
+        if unlike is not None:
+            raise UserError(f"{self.path}: is not of this model and its optimiser: {unlike}")
+        args = ocp.args.StandardRestore(jax.tree.map(_abstract, with_entries(wanted)))
         try:
             with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
                 found = reader.restore(self.path.absolute(), args=args)
         except (OSError, KeyError, ValueError) as e:
             raise UserError(f"{self.path}: cannot be read ({e})") from e
-        pairs = ((found.get(_number(i)), leaf) for i, leaf in enumerate(leaves))
-        return structure.unflatten([_like(array, leaf) for array, leaf in pairs])
+        return {name: _like(found.get(name), leaf) for name, leaf in wanted.items()}
 
 
 def find_checkpoint(folder: pathlib.Path, *, best: bool = False) -> Checkpoint:
@@ -83,7 +105,7 @@ def find_checkpoint(folder: pathlib.Path, *, best: bool = False) -> Checkpoint:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    paths = _named(folder)
+    paths = _folders(folder)
     if not paths:
         raise UserError(f"{folder}: no checkpoint in this folder")
     damaged: list[str] = []
@@ -115,20 +137,12 @@ def score_of(path: pathlib.Path) -> float | None:
         return None
 
 
-def numbered(leaves: Iterable[Any]) -> dict[str, Any]:
-    """Arrays by number: their names may hold dots, which file formats take for separators.
-
-    Without those of size 0, which cannot be saved.
-    """
-    return {_number(i): leaf for i, leaf in enumerate(leaves) if np.prod(leaf.shape) > 0}
+def with_entries(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the arrays of size 0, which cannot be saved."""
+    return {name: a for name, a in arrays.items() if np.prod(a.shape) > 0}
 
 
-def described(leaf: Any) -> str:
-    """Dtype and shape."""
-    return f"{leaf.dtype}{list(leaf.shape)}"
-
-
-def _named(folder: pathlib.Path) -> list[pathlib.Path]:
+def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
     whole = folder.absolute()
     if whole.name.isdecimal() and whole.parent.name == FOLDER:
         return [folder]
@@ -146,10 +160,6 @@ def _by_score(paths: Iterable[pathlib.Path], damaged: list[str]) -> Iterator[pat
     yield from sorted((p for p, s in scores.items() if s is not None), key=lambda p: -scores[p])
 
 
-def _number(i: int) -> str:
-    return f"{i:06d}"
-
-
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     sharding = getattr(leaf, "sharding", None) or first
@@ -160,12 +170,3 @@ def _like(array: Any, leaf: Any) -> Any:
     if array is None:  # of size 0, and so not saved
         return jnp.zeros(leaf.shape, leaf.dtype)
     return np.asarray(array) if isinstance(leaf, np.ndarray | np.generic) else array
-
-
-def _difference(saved: list[str], wanted: list[str], like: Any) -> str:
-    if len(saved) != len(wanted):
-        return f"has {len(saved)} arrays, the model and its optimiser have {len(wanted)}"
-    names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(like)]
-    rows = zip(names, saved, wanted, strict=True)
-    name, old, new = next(row for row in rows if row[1] != row[2])
-    return f"{name} is {old} there, and {new} in the model"

@@ -15,13 +15,14 @@ from jax.experimental import multihost_utils
 
 from zoo.checkpoints.checkpoint import (
     FOLDER,
+    LAYOUT,
     Checkpoint,
     checkpoint_paths,
-    described,
-    numbered,
     score_of,
+    with_entries,
 )
 from zoo.checkpoints.manifest import Damaged, write_manifest
+from zoo.checkpoints.names import described, named
 from zoo.devices.distributed import is_first
 from zoo.errors import UserError
 
@@ -106,16 +107,17 @@ class Saver:
             UserError: this checkpoint, or the one before it, cannot be written.
         """
         self.wait()
-        leaves = jax.tree.leaves(state)
+        arrays = named(state)
         self._facts = {
+            "layout": LAYOUT,
             "step": step,
             "score": score,
             "config": dict(config),
             "meta": dict(meta),
-            "leaves": [described(leaf) for leaf in leaves],
+            "arrays": {name: described(a) for name, a in arrays.items()},
         }
         self._saving = step
-        arrays = numbered(leaves)
+        arrays = with_entries(arrays)
         if jax.default_backend() == "cpu":  # there Orbax would read the arrays' own memory, later
             arrays = jax.tree.map(jnp.copy, arrays)
         self._guarded(

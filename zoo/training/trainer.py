@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from zoo.checkpoints.checkpoint import Checkpoint, find_checkpoint
+from zoo.checkpoints.names import described, difference, named
 from zoo.checkpoints.saved import restored_model, saved_run
 from zoo.devices.layout import Layout
 from zoo.devices.mesh import Devices
@@ -87,14 +88,10 @@ class Trainer:
         """
         model = restored_model(self.task, saved_run(self.task, checkpoint), checkpoint)
         params = nnx.state(model, nnx.Param)
-        shapes = lambda state: {path: leaf.shape for path, leaf in nnx.to_flat_state(state)}
-        mine, theirs = shapes(self.state.params), shapes(params)
-        if mine != theirs:
-            paths = [path for path in {**mine, **theirs} if mine.get(path) != theirs.get(path)]
-            raise UserError(
-                f"{checkpoint.path}: has other sizes: {'.'.join(map(str, paths[0]))} is "
-                f"{theirs.get(paths[0])}, not {mine.get(paths[0])}"
-            )
+        shapes = lambda state: {name: described(a) for name, a in named(state).items()}
+        unlike = difference(shapes(params), shapes(self.state.params))
+        if unlike is not None:
+            raise UserError(f"{checkpoint.path}: has not this model's parameters: {unlike}")
         copy = lambda where: jax.tree.map(jnp.copy, jax.device_put(params, where))
         placed, averaged = self._program.placed, self.state.ema is not None
         ema = copy(placed.ema) if averaged else None

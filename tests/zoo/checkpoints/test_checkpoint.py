@@ -10,10 +10,13 @@ import textwrap
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import nnx
 
 from zoo.checkpoints.checkpoint import checkpoint_paths, find_checkpoint
-from zoo.checkpoints.manifest import Damaged, verified_facts
+from zoo.checkpoints.manifest import Damaged, read_facts, verified_facts, write_manifest
+from zoo.checkpoints.names import named
 from zoo.checkpoints.saving import Saver
 from zoo.errors import UserError
 
@@ -89,12 +92,70 @@ def test_without_an_evaluation_none_is_the_best(tmp_path):
 
 def test_a_state_of_other_shapes_is_refused(tmp_path):
     fill(tmp_path, {1: None})
-    with pytest.raises(
-        UserError, match=r"\['w'\] is float32\[30, 40\] there, and float32\[30, 41\]"
-    ):
+    wide = r"different w \(float32\[30, 40\] there, float32\[30, 41\] here\)$"
+    with pytest.raises(UserError, match=wide):
         find_checkpoint(tmp_path).restore(state(0) | {"w": jnp.zeros((30, 41))})
-    with pytest.raises(UserError, match="has 5 arrays, the model and its optimiser have 1"):
+    with pytest.raises(UserError, match="checkpoints/1: .*: surplus bf16, count, empty, key$"):
         find_checkpoint(tmp_path).restore({"w": jnp.zeros((30, 40))})
+    with pytest.raises(UserError, match=": missing b, other.0$"):
+        more = {"b": jnp.zeros(1), "other": [jnp.zeros(1)]}
+        find_checkpoint(tmp_path).restore(state(0) | more)
+    with pytest.raises(UserError, match=r"missing x0, x1, x10, .*, x15 and 12 more; surplus bf16"):
+        find_checkpoint(tmp_path).restore({f"x{i}": jnp.zeros(1) for i in range(20)})
+
+
+def test_arrays_are_found_by_name_whatever_their_order(tmp_path):
+    """A renamed array is missing under its new name; it never gets another one's values."""
+    saved = {"ln1": jnp.full(3, 1.0), "ln2": jnp.full(3, 2.0), "mlp": jnp.full(3, 3.0)}
+    with Saver(tmp_path, keep=1, start=0) as saver:
+        saver.save(1, {"params": nnx.State({"a": saved})}, {}, {})
+    found = find_checkpoint(tmp_path)
+    renamed = {"norm_attention": saved["ln1"], "ln2": saved["ln2"], "mlp": saved["mlp"]}
+    both = "missing params.a.norm_attention; surplus params.a.ln1$"
+    with pytest.raises(UserError, match=both):
+        found.restore({"params": nnx.State({"a": renamed})})
+    back = found.restore({"params": nnx.State({"a": dict(reversed(saved.items()))})})
+    for name, array in saved.items():
+        np.testing.assert_array_equal(back["params"]["a"][name], array)
+
+
+def test_names_are_never_confused(tmp_path):
+    """Dots, slashes and percent signs in a key, and keys that begin alike."""
+    keys = ("a.b", "a/b", "a%2Eb", "a.b/c.d", "ä b", "x", "xy", "0")
+    tree = {key: jnp.full(2, i) for i, key in enumerate(keys)} | {"a": {"b": jnp.full(2, -1)}}
+    assert len(named(tree)) == len(keys) + 1
+    with Saver(tmp_path, keep=1, start=0) as saver:
+        saver.save(1, tree, {}, {})
+    back = find_checkpoint(tmp_path).restore(tree)
+    jax.tree.map(np.testing.assert_array_equal, back, tree)
+    with pytest.raises(UserError, match="missing a.b.c; surplus a.b/c.d$"):
+        find_checkpoint(tmp_path).restore(
+            {key: tree[key] for key in tree if key != "a.b/c.d"} | {"a.b.c": jnp.zeros(2)}
+        )
+
+
+def test_a_variable_has_the_name_of_its_path():
+    """Whatever Flax calls the array inside, and whatever is around it."""
+    carried = nnx.Variable({"z": jnp.zeros(1), "filled": jnp.zeros(1)})
+    moments = (optax.ScaleByAdamState(jnp.zeros(()), nnx.State({"w": nnx.Param(jnp.ones(2))}), {}),)
+    tree = {"rest": nnx.State({"memory": carried}), "opt": moments}
+    assert list(named(tree)) == ["opt.0.count", "opt.0.mu.w", "rest.memory.filled", "rest.memory.z"]
+    assert list(map(id, named(tree).values())) == list(map(id, jax.tree.leaves(tree)))
+
+
+@pytest.mark.parametrize(("layout", "says"), [(None, "earlier version"), (3, "later version")])
+def test_another_layout_is_refused_with_what_to_do(tmp_path, layout, says):
+    fill(tmp_path, {1: 0.5})
+    path = tmp_path / "checkpoints/1"
+    facts = {k: v for k, v in read_facts(path).items() if k != "layout"}
+    (path / "manifest.json").unlink()
+    write_manifest(path, facts | ({} if layout is None else {"layout": layout}))
+    for use in (find_checkpoint, lambda out: find_checkpoint(out, best=True)):
+        with pytest.raises(UserError, match=f"checkpoints/1: is of an? {says}"):
+            use(tmp_path)
+    with pytest.raises(UserError, match=says):
+        Saver(tmp_path, keep=1, start=0)  # and never deletes it
+    assert steps(tmp_path) == [1]
 
 
 def truncate(path: pathlib.Path) -> None:

@@ -97,7 +97,7 @@ def test_a_run_starts_from_the_parameters_of_another(trained, text, tmp_path, ca
     assert run(*command, "--ema", 0.5, "--init", trained) == 0
     assert perplexity(capsys.readouterr().out) == pytest.approx(last["metric"], abs=0.06)
     assert run(*command, "--init", trained, "--d_inner", 12) == 2
-    assert "has other sizes: lm.equilibrium" in capsys.readouterr().err
+    assert "has not this model's parameters: different lm.equilibrium" in capsys.readouterr().err
     assert run(*command, "--ema", 0.5, "--init", trained, "--resume") == 0  # begun already
 
 
