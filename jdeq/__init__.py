@@ -1,11 +1,11 @@
 """Deep equilibrium models in JAX."""
 
 from . import nn as nn, norm as norm
-from ._args import add_deq_args as add_deq_args
 from ._configured import ConfiguredDEQ as ConfiguredDEQ, get_deq as get_deq
 from ._deq import deq as deq
 from ._info import SolverInfo as SolverInfo, Status as Status
 from ._stream import solve_stream as solve_stream
+from .command_line import add_deq_args as add_deq_args
 from .config import DEQConfig as DEQConfig
 from .diagnostics import (
     check_gradient as check_gradient,

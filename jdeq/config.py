@@ -3,24 +3,35 @@
 import argparse
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
 
 from ._deq import schedule
-from ._named import suggest
-from ._options import check, choices, configured_solver, option, parse_pairs
+from ._info import SolverInfo
+from ._pairs import format_pairs
 from .gradients import IFT, Backward, PhantomGrad
-from .gradients.registry import resolve_backward
-from .nn.norms import configured_norm
+from .gradients.registry import BACKWARDS, resolve_backward
+from .nn.norms import NORMS, configured_norm
+from .options import Settings, option, options_of
 from .solvers import Solver
-from .solvers.base import check_tau
+from .solvers.registry import SOLVERS, resolve_solver
 
-FORWARD, BACKWARD, GRADIENT = "forward solver", "backward solver, for --ift", "gradient"
-CORRECTION, PENALTY = "fixed point correction", "Jacobian regularisation"
-NORM = "normalisation"
+GROUPS = {
+    "forward": "forward solver",
+    "backward": "backward solver, for --ift",
+    "gradient": "gradient",
+    "norm": "normalisation",
+    "penalty": "Jacobian regularisation",
+    "correction": "fixed point correction",
+}
+FORWARD, BACKWARD, GRADIENT, NORM, PENALTY, CORRECTION = GROUPS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DEQConfig:
+class DEQConfig(Settings, what="DEQ option", groups=GROUPS):
     """How a DEQ layer solves, differentiates and normalises; names and meanings of TorchDEQ.
 
     `DEQConfig(ift=True, f_solver="anderson", b_solver="broyden")` is the paper's
@@ -46,76 +57,96 @@ class DEQConfig:
         3
     """
 
-    f_solver: str = option("fixed_point_iter", FORWARD, "forward solver")
-    f_max_iter: int = option(40, FORWARD, "most forward iterations; 0: none, unroll from z0", low=0)
-    f_tol: float = option(1e-3, FORWARD, "residual below which a sample is converged", low=0)
-    f_stop_mode: Literal["abs", "rel"] = option("abs", FORWARD, "residual that f_tol is for")
-    f_options: Any = option((), FORWARD, "more options of the forward solver, such as m=5,lam=1e-4")
-    eval_factor: float = option(1.0, FORWARD, "times f_max_iter iterations in evaluation", low=0)
-    eval_f_max_iter: int = option(0, FORWARD, "iterations in evaluation; 0: by eval_factor", low=0)
-    b_solver: str = option("fixed_point_iter", BACKWARD, "solver of the implicit gradient")
-    b_max_iter: int = option(40, BACKWARD, "most iterations of it", low=0)
-    b_tol: float = option(1e-6, BACKWARD, "its tolerance, relative to the cotangent", low=0)
-    b_stop_mode: Literal["abs", "rel"] = option("rel", BACKWARD, "residual that b_tol is for")
-    b_options: Any = option(
-        (), BACKWARD, "more options of the backward solver, such as m=5,lam=1e-4"
+    f_solver: str = option(
+        "fixed_point_iter", "forward solver", FORWARD, choices=lambda: SOLVERS.entries
     )
-    ift: bool = option(False, GRADIENT, "implicit gradient instead of a phantom gradient")
-    grad_type: str = option("auto", GRADIENT, "gradient by name; auto: ift or phantom, by --ift")
+    f_max_iter: int = option(40, "most forward iterations; 0: none, unroll from z0", FORWARD, low=0)
+    f_tol: float = option(1e-3, "residual below which a sample is converged", FORWARD, above=0)
+    f_stop_mode: Literal["abs", "rel"] = option("abs", "residual that f_tol is for", FORWARD)
+    f_options: Any = option(
+        (), "more options of the forward solver, such as m=5,lam=1e-4", FORWARD, pairs=True
+    )
+    eval_factor: float = option(1.0, "times f_max_iter iterations in evaluation", FORWARD, above=0)
+    eval_f_max_iter: int = option(0, "iterations in evaluation; 0: by eval_factor", FORWARD, low=0)
+    b_solver: str = option(
+        "fixed_point_iter",
+        "solver of the implicit gradient",
+        BACKWARD,
+        choices=lambda: SOLVERS.entries,
+    )
+    b_max_iter: int = option(40, "most iterations of it", BACKWARD, low=0)
+    b_tol: float = option(1e-6, "its tolerance, relative to the cotangent", BACKWARD, above=0)
+    b_stop_mode: Literal["abs", "rel"] = option("rel", "residual that b_tol is for", BACKWARD)
+    b_options: Any = option(
+        (), "more options of the backward solver, such as m=5,lam=1e-4", BACKWARD, pairs=True
+    )
+    ift: bool = option(False, "implicit gradient instead of a phantom gradient", GRADIENT)
+    grad_type: str = option(
+        "auto",
+        "gradient by name; auto: ift or phantom, by --ift",
+        GRADIENT,
+        choices=lambda: ("auto", *BACKWARDS.entries),
+    )
     grad: int | tuple[int, ...] = option(
         1,
-        GRADIENT,
         "steps of the phantom gradient; of each state, if there are several (with --ift, of each "
         "but the last)",
+        GRADIENT,
         low=1,
-        nargs="+",
     )
-    tau: float = option(1.0, GRADIENT, "damping of the phantom gradient's steps, in (0, 2]")
+    tau: float = option(
+        1.0, "damping of the phantom gradient's steps, in (0, 2]", GRADIENT, above=0, high=2
+    )
     sup_gap: int = option(
-        -1, GRADIENT, "return the states after every so many phantom steps; -1: none", low=-1
+        -1, "return the states after every so many phantom steps; -1: none", GRADIENT, low=-1
     )
     sup_loc: tuple[int, ...] = option(
-        (), GRADIENT, "return the states after these phantom steps", metavar="STEP"
+        (), "return the states after these phantom steps", GRADIENT, low=1, metavar="STEP"
     )
-    norm_type: str = option("none", NORM, "normalisation of the cell's kernels")
-    norm_no_scale: bool = option(False, NORM, "do not learn the scale of a kernel")
+    norm_type: str = option(
+        "none",
+        "normalisation of the cell's kernels",
+        NORM,
+        choices=lambda: ("none", *NORMS.entries),
+        defines_parameters=True,
+    )
+    norm_no_scale: bool = option(
+        False, "do not learn the scale of a kernel", NORM, defines_parameters=True
+    )
     norm_target_norm: float = option(
-        1.0, NORM, "norm of a kernel; weight_norm: only with norm_no_scale", low=0
+        1.0, "norm of a kernel; weight_norm: only with norm_no_scale", NORM, above=0
     )
-    norm_clip: bool = option(False, NORM, "bound the normalising factor")
-    norm_clip_value: float = option(1.0, NORM, "bound of the normalising factor", low=0)
+    norm_clip: bool = option(False, "bound the normalising factor", NORM)
+    norm_clip_value: float = option(1.0, "bound of the normalising factor", NORM, above=0)
     sn_n_power_iters: int = option(
-        1, NORM, "power iterations of spectral_norm per call in training", low=1
+        1, "power iterations of spectral_norm per call in training", NORM, low=1
     )
-    jac_loss_weight: float = option(0.0, PENALTY, "weight of the Jacobian penalty")
-    jac_loss_freq: float = option(1.0, PENALTY, "probability, per step, of applying it")
+    jac_loss_weight: float = option(0.0, "weight of the Jacobian penalty", PENALTY, low=0)
+    jac_loss_freq: float = option(
+        1.0, "probability, per step, of applying it", PENALTY, low=0, high=1
+    )
     n_states: int = option(
-        1, CORRECTION, "states of the solve to return, evenly spread", low=1, alias="n_losses"
+        1, "states of the solve to return, evenly spread", CORRECTION, low=1, alias="n_losses"
     )
     indexing: tuple[int, ...] = option(
-        (), CORRECTION, "iterations whose states to return instead", metavar="ITERATION"
+        (), "iterations whose states to return instead", CORRECTION, low=1, metavar="ITERATION"
     )
     core: Literal["indexing", "sliced"] = option(
-        "indexing", CORRECTION, "states of one solve, or of one after the other from there on"
+        "indexing", "states of one solve, or of one after the other from there on", CORRECTION
     )
-    gamma: float = option(0.8, CORRECTION, "weight of a state's loss, per state before the last")
+    gamma: float = option(
+        0.8, "weight of a state's loss, per state before the last", CORRECTION, low=0, high=1
+    )
+
+    WITHOUT_COUNTERPART: ClassVar[Mapping[str, str]] = {  # of TorchDEQ: what to do instead
+        "hook_ift": "drop it, an implicit gradient holds the memory of one call of f anyway",
+        "jac_incremental": "give jac_loss a weight, that of jdeq.incremental_weight",
+        "sradius_mode": "call jdeq.spectral_radius(f, z, key)",
+        "no_stat": "f_solver='simple_fixed_point_iter' measures nothing on the way",
+    }
 
     def __post_init__(self) -> None:
-        for name in ("f_options", "b_options"):
-            object.__setattr__(self, name, parse_pairs(name, getattr(self, name)))
-        for name in ("indexing", "sup_loc", "grad"):
-            value = getattr(self, name)
-            if isinstance(value, list | tuple):
-                value = value[0] if name == "grad" and len(value) == 1 else tuple(value)
-            object.__setattr__(self, name, value)
-        check(self, choices())
-        check_tau(self.tau)
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma must be in [0, 1], got {self.gamma!r}")
-        if not self.jac_loss_weight >= 0:
-            raise ValueError(f"jac_loss_weight must be >= 0, got {self.jac_loss_weight!r}")
-        if not 0 <= self.jac_loss_freq <= 1:
-            raise ValueError(f"jac_loss_freq must be in [0, 1], got {self.jac_loss_freq!r}")
+        super().__post_init__()
         self._check_gradient()
         for make in (self.solver, self._backward_solver, self.backward):
             make()  # raises for what does not go together
@@ -150,7 +181,7 @@ class DEQConfig:
         if not train:
             steps = self.eval_f_max_iter or int(self.f_max_iter * self.eval_factor)
         named = {"max_iter": steps, "tol": self.f_tol, "stop_mode": self.f_stop_mode}
-        return configured_solver("f", self.f_solver, named, self.f_options, options)
+        return _configured_solver("f", self.f_solver, named, self.f_options, options)
 
     def backward(self, *, train: bool = True) -> Backward:
         """The gradient of `z*`, and of the sampled states: `PhantomGrad(grad, tau)`, `IFT` with
@@ -167,7 +198,7 @@ class DEQConfig:
 
     def _backward_solver(self) -> Solver:
         named = {"max_iter": self.b_max_iter, "tol": self.b_tol, "stop_mode": self.b_stop_mode}
-        return configured_solver("b", self.b_solver, named, self.b_options, {})
+        return _configured_solver("b", self.b_solver, named, self.b_options, {})
 
     def _phantom(self, steps: int, before: tuple[int, ...], train: bool) -> PhantomGrad:
         if not train:
@@ -187,24 +218,39 @@ class DEQConfig:
         """
         return configured_norm(self, cell)
 
-    def to_dict(self) -> dict[str, Any]:
-        """All options as plain values, for JSON."""
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
-        return plain | {"f_options": dict(self.f_options), "b_options": dict(self.b_options)}
+    def without_solver(self) -> "DEQConfig":
+        """Applies the cell once, normalised as it is here, and differentiates that."""
+        return DEQConfig(f_max_iter=0, grad=1, **self.part("norm"))
+
+    def trace(self, info: SolverInfo) -> Array:
+        """The residual that `f_tol` is for, after each iteration: (B, max_iter)."""
+        return info.rel_trace if self.f_stop_mode == "rel" else info.abs_trace
+
+    def check_dtype(self, dtype: DTypeLike) -> None:
+        """Checks that states of this dtype can meet the tolerances.
+
+        Raises:
+            ValueError: they cannot; the message says what would do.
+        """
+        resolved = float(jnp.finfo(dtype).eps)
+        solves = [("f", self.f_stop_mode, self.f_tol)] if self.f_max_iter else []
+        if self._gradient == "ift":
+            solves.append(("b", self.b_stop_mode, self.b_tol))
+        for side, mode, tol in solves:
+            if mode != "rel" or tol < resolved:
+                raise ValueError(
+                    f"{jnp.dtype(dtype).name} resolves relative residuals down to {resolved:.0e}: "
+                    f"{side}_stop_mode must be 'rel' and {side}_tol not below that, "
+                    f"got {mode!r} and {tol:g}"
+                )
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> "DEQConfig":
         """The inverse of `to_dict`; an unknown option raises a `TypeError` that names it."""
-        known = [f.name for f in dataclasses.fields(cls)]
         for name in options:
-            if name in _GONE:
-                raise TypeError(f"jdeq has no DEQ option {name!r}: {_GONE[name]}")
-            if name not in known:
-                raise TypeError(
-                    f"unknown DEQ option {name!r}{suggest(str(name), known)}: "
-                    f"use {', '.join(sorted(known))}"
-                )
-        return cls(**options)
+            if name in cls.WITHOUT_COUNTERPART:
+                raise TypeError(f"jdeq has no DEQ option {name!r}: {cls.WITHOUT_COUNTERPART[name]}")
+        return super().from_dict(options)
 
     @classmethod
     def from_args(cls, namespace: argparse.Namespace) -> "DEQConfig":
@@ -213,8 +259,9 @@ class DEQConfig:
         Other attributes are the program's own and left alone, except that an option of TorchDEQ
         that is set and has no counterpart here raises a `TypeError`.
         """
-        given, known = vars(namespace), [f.name for f in dataclasses.fields(cls)]
-        return cls.from_dict({k: v for k, v in given.items() if k in known or (k in _GONE and v)})
+        known, gone = options_of(cls), cls.WITHOUT_COUNTERPART
+        given = vars(namespace).items()
+        return cls.from_dict({k: v for k, v in given if k in known or (k in gone and v)})
 
     @classmethod
     def make(
@@ -237,9 +284,16 @@ class DEQConfig:
         return cls.from_dict({**base, **options})
 
 
-_GONE = {  # options of TorchDEQ without a counterpart: what to do instead
-    "hook_ift": "drop it, an implicit gradient holds the memory of one call of f anyway",
-    "jac_incremental": "give jac_loss a weight, that of jdeq.incremental_weight",
-    "sradius_mode": "call jdeq.spectral_radius(f, z, key)",
-    "no_stat": "f_solver='simple_fixed_point_iter' measures nothing on the way",
-}
+def _configured_solver(
+    side: str, name: str, named: dict[str, Any], configured: Any, options: dict[str, Any]
+) -> Solver:
+    """The solver of one side, "f" or "b"; a mistake in its `_options` is said to be there."""
+    for key, _ in configured:
+        if key in named:
+            raise ValueError(f"{side}_options: set {key} by {side}_{key}")
+    try:
+        return resolve_solver(name, named | dict(configured) | options)
+    except (TypeError, ValueError) as error:
+        if not configured or options:
+            raise
+        raise type(error)(f"{side}_options {format_pairs(configured)!r}: {error}") from error

@@ -1,0 +1,82 @@
+"""Checks of arguments: a mistake is told by name, with its value and what would be right."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from ._named import suggest
+
+
+class Bounds(NamedTuple):
+    """A range of numbers: `low` and `high` belong to it, `above` and `below` do not."""
+
+    low: float | None = None
+    above: float | None = None
+    high: float | None = None
+    below: float | None = None
+
+    def hold(self, value: float) -> bool:
+        """Whether the value is inside; NaN is not, where there is a bound."""
+        return (
+            (self.low is None or value >= self.low)
+            and (self.above is None or value > self.above)
+            and (self.high is None or value <= self.high)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        below = f">= {self.low}" if self.above is None else f"> {self.above}"
+        above = f"<= {self.high}" if self.below is None else f"< {self.below}"
+        if self.high is None and self.below is None:
+            return below
+        if self.low is None and self.above is None:
+            return above
+        opening = f"[{self.low}" if self.above is None else f"({self.above}"
+        closing = f"{self.high}]" if self.below is None else f"{self.below})"
+        return f"in {opening}, {closing}"
+
+
+def check_int(name: str, value: Any, **bounds: float | None) -> None:
+    """Raises unless `value` is a Python integer within `Bounds(**bounds)`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    _check_bounds(name, value, Bounds(**bounds))
+
+
+def check_number(name: str, value: Any, **bounds: float | None) -> None:
+    """Raises unless `value` is a Python number within `Bounds(**bounds)`."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    _check_bounds(name, value, Bounds(**bounds))
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raises unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def check_text(name: str, value: Any) -> None:
+    """Raises unless `value` is a string."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {value!r}")
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
+    """Raises unless `value` is one of the choices; a close one is suggested."""
+    choices = list(choices)
+    if value not in choices:
+        words = [each for each in choices if isinstance(each, str)]
+        close = suggest(value, words) if isinstance(value, str) else ""
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}{close}"
+        )
+
+
+def check_tau(tau: float) -> None:
+    """Raises unless 0 < tau <= 2: beyond, no real spectrum below 1 contracts."""
+    check_number("tau", tau, above=0, high=2)
+
+
+def _check_bounds(name: str, value: float, bounds: Bounds) -> None:
+    if not bounds.hold(value):
+        raise ValueError(f"{name} must be {bounds}, got {value!r}")
