@@ -38,8 +38,8 @@ def quality(runs: Mapping[str, Run]) -> str:
                 name,
                 f"{count(run):,}",
                 f"{(run.before + train.steps) * run.step_tokens:,}",
-                f"{last['valid']['metric']:.2f}",
-                f"{last['test']['metric']:.2f}",
+                f"{last['valid']['perplexity']:.2f}",
+                f"{last['test']['perplexity']:.2f}",
                 f"{seconds_per_step(run):.3f}",
                 f"{rss:.0f}",
                 f"{nfe:.1f}",
@@ -56,7 +56,12 @@ def solved(runs: Mapping[str, Run]) -> str:
     for name, run in runs.items():
         found = evaluated(run.changed(TO_TOLERANCE, explicit=False))
         share = f"{100 * found.converged:.1f} %"
-        figures = f"{found.metric:.2f}", f"{found.residual:.1e}", share, f"{found.nfe:.1f}"
+        figures = (
+            f"{found.figures['perplexity']:.2f}",
+            f"{found.residual:.1e}",
+            share,
+            f"{found.nfe:.1f}",
+        )
         rows.append((name, *figures))
     return _table(["model", "test perplexity", "relative residual", "converged", "NFE"], rows)
 
@@ -73,7 +78,13 @@ def memory(options: str, folder: pathlib.Path | None) -> str:
 def remembering(runs: Mapping[str, Run]) -> str:
     """Perplexity against the positions remembered in evaluation."""
     rows = [
-        (name, *(f"{evaluated(run.changed({}, eval_mem_len=n)).metric:.2f}" for n in MEMORIES))
+        (
+            name,
+            *(
+                f"{evaluated(run.changed({}, eval_mem_len=n)).figures['perplexity']:.2f}"
+                for n in MEMORIES
+            ),
+        )
         for name, run in runs.items()
     ]
     return _table(["model", *(f"`--eval_mem_len {n}`" for n in MEMORIES)], rows)
@@ -100,7 +111,7 @@ def plot(path: pathlib.Path, runs: Mapping[str, Run], unit: str) -> None:
         whole = len(log) // SMOOTHED * SMOOTHED
         steps, nll = np.array(log[:whole]).reshape(-1, SMOOTHED, 2).mean(axis=1).T
         (line,) = axes.plot((run.before + steps) * run.step_tokens, np.exp(nll), alpha=0.5)
-        valid = [(r["step"], r["metric"]) for r in rows if r["split"] == "valid"]
+        valid = [(r["step"], r["perplexity"]) for r in rows if r["split"] == "valid"]
         steps, figures = np.array(valid).T
         color = line.get_color()
         axes.plot(

@@ -83,7 +83,7 @@ def measure(config: RunConfig) -> dict[str, float | bool]:
             evaluation = trainer.evaluate()
     finite = int(trainer.state.skips.total) == 0
     return {
-        "accuracy": evaluation.metric,
+        "accuracy": evaluation.figures["accuracy"],
         "residual": evaluation.residual,
         "steps_taken": float(np.mean(np.sum(~np.isnan(evaluation.trace), axis=1))),
         "unconverged": 1 - evaluation.converged,

@@ -12,7 +12,7 @@ from flax import nnx
 from jax import Array
 
 import jdeq
-from zoo.logs.metrics import Metric
+from zoo.figures import Figures
 from zoo.settings import Preset, TrainConfig
 from zoo.upstream.rows import Row
 
@@ -67,7 +67,7 @@ class Task(Protocol):
 
     name: str
     summary: str
-    metric: Metric
+    figures: Figures
     presets: Mapping[str, Preset]
 
     def model_config(self, fields: Mapping[str, Any]) -> Any:
@@ -95,18 +95,19 @@ class Task(Protocol):
     def loss(
         self, model: Any, batch: Mapping[str, Array], key: Array
     ) -> tuple[Array, dict[str, Array]]:
-        """Training loss () and scalar metrics: what the metric is made of, `residual`, `nfe`.
+        """Training loss () and means over the batch: what figures are made of, `residual`, `nfe`.
 
         It may write to variables of the model that are not parameters: statistics, `Carry`.
         """
         ...
 
     def evaluate(self, model: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
-        """What the metric is made of, `loss`, `residual`, `converged`; `trace` (B, max_iter).
+        """What the figures are made of, `loss`, `residual`, `converged`; `trace` (B, max_iter).
 
-        Each is per sample (B,), or per token (B, L) where that makes sense; `nfe` () is that of
-        the batch. Residuals are those that the solver's `tol` is for, apart from `residual`,
-        which is relative. `Carry` that it writes is there again for the next batch.
+        Each is per sample (B, ...), or per token (B, L, ...) where that makes sense; of further
+        axes a figure gets arrays. `nfe` () is that of the batch. Residuals are those that the
+        solver's `tol` is for, apart from `residual`, which is relative. `Carry` that it writes is
+        there again for the next batch.
         """
         ...
 

@@ -126,7 +126,7 @@ def test_evaluation_repeats_the_training_figures(trained, capsys):
     rows = [json.loads(s) for s in (trained / "metrics.jsonl").read_text().splitlines()]
     assert run("eval", "mdeq", "--checkpoint", trained) == 0
     shown = capsys.readouterr().out.splitlines()[-1]
-    assert f"accuracy {100 * rows[-1]['metric']:.2f} %" in shown
+    assert f"accuracy {100 * rows[-1]['accuracy']:.2f} %" in shown
     assert f"residual {rows[-1]['residual']:.1e}" in shown
 
 

@@ -17,7 +17,7 @@ import jdeq
 from zoo.cli import main
 from zoo.data.text import load_corpus
 from zoo.data.vocabulary import Vocabulary
-from zoo.logs.metrics import PERPLEXITY
+from zoo.figures import PERPLEXITY
 from zoo.nn.carry import Carry, forget
 from zoo.options import from_data, option
 from zoo.registry import MODELS
@@ -73,7 +73,7 @@ class ToyTask:
 
     name = "toy"
     summary = "recurrent language model"
-    metric = PERPLEXITY
+    figures = PERPLEXITY
     presets: Mapping[str, Preset] = {
         "quick": Preset(
             summary="",
@@ -113,9 +113,9 @@ class ToyTask:
         return loss, {"nll": loss, "residual": jnp.zeros(()), "nfe": jnp.zeros(())}
 
     def evaluate(self, model, batch):
-        return self.figures(model.nll(batch))
+        return self.outputs(model.nll(batch))
 
-    def figures(self, nll):
+    def outputs(self, nll):
         """What `evaluate` returns of a model without a solver."""
         rows = jnp.zeros(len(nll))
         return {

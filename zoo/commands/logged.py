@@ -42,7 +42,7 @@ def _draw(path: pathlib.Path, runs: Sequence[LoggedRun]) -> None:
         raise UserError(f"{path}: expected a file ending in .png")
     rows: Mapping[str, Any] = {run.name: run.rows for run in runs}
     try:
-        plot_runs(path, rows, runs[0].metric)
+        plot_runs(path, rows, runs[0].figures)
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}") from e
     print(f"the curves are in {path}")

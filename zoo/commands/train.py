@@ -98,7 +98,7 @@ def train(argv: Sequence[str]) -> int:
         print(f"{out}: the run that was there is now in {aside}", file=sys.stderr)
     evaluation = trainer.fit(out, stop_after=args.stop_after, watch=watch)
     if is_first():
-        print(evaluation.line("test", task.metric))
+        print(evaluation.line("test", task.figures))
     return 0
 
 

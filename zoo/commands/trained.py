@@ -47,7 +47,7 @@ def evaluate(argv: Sequence[str]) -> int:
     evaluate_split = Evaluator(task, model, layout)
     evaluation = evaluate_split(params, rest, data.test, config.train.eval_batch_size)
     if is_first():
-        print(evaluation.line("test", task.metric))
+        print(evaluation.line("test", task.figures))
     return 0
 
 

@@ -17,6 +17,7 @@ import jdeq
 from zoo.data.text import load_corpus
 from zoo.data.vocabulary import Vocabulary
 from zoo.errors import UserError
+from zoo.figures import PERPLEXITY
 from zoo.lm import parity, upstream
 from zoo.lm.config import LMConfig
 from zoo.lm.memory import Memory
@@ -24,7 +25,6 @@ from zoo.lm.presets import MAX_NORM, PRESETS
 from zoo.lm.reader import Reader
 from zoo.lm.sampler import Draw, Sampler
 from zoo.lm.torch_names import import_state_dict, lm_state_dict
-from zoo.logs.metrics import PERPLEXITY
 from zoo.settings import Preset, TrainConfig
 from zoo.task import Data
 from zoo.training.optimizer import learning_rate
@@ -39,7 +39,7 @@ class LMTask:
 
     name = "lm"
     summary = "DEQ transformer, language modelling"
-    metric = PERPLEXITY
+    figures = PERPLEXITY
     presets: Mapping[str, Preset] = PRESETS
 
     def model_config(self, fields: Mapping[str, Any]) -> LMConfig:

@@ -2,14 +2,16 @@
 
 import dataclasses
 import math
+import operator
 import pathlib
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zoo.errors import UserError
+from zoo.figures import Figures, judging
 from zoo.logs.folder import read_run_config
-from zoo.logs.metrics import Metric, read_metrics
+from zoo.logs.metrics import read_metrics
 from zoo.registry import get_task
 from zoo.run import flat
 
@@ -23,7 +25,7 @@ class LoggedRun:
     name: str
     config: Mapping[str, Any]
     rows: Sequence[Row]
-    metric: Metric
+    figures: Figures
 
     @classmethod
     def read(cls, out: pathlib.Path) -> "LoggedRun":
@@ -32,7 +34,7 @@ class LoggedRun:
         rows = read_metrics(out)
         if not rows:
             raise UserError(f"{out}: nothing is logged yet")
-        return cls(str(out), config, rows, get_task(str(config.get("name"))).metric)
+        return cls(str(out), config, rows, get_task(str(config.get("name"))).figures)
 
     def of(self, *splits: str) -> list[Row]:
         """Its rows of these splits."""
@@ -48,11 +50,20 @@ class LoggedRun:
         """The evaluation that counts most of those there are: the last one, on the test split."""
         return (self.of("test") or self.of("valid") or [{}])[-1]
 
-    def best(self) -> float:
-        """The best figure of an evaluation while it was trained."""
-        choose = max if self.metric.higher_is_better else min
-        figures = [row["metric"] for row in self.watched if math.isfinite(row["metric"])]
-        return choose(figures, default=math.nan)
+    def last(self, name: str) -> str:
+        """A figure of the result, for people."""
+        return (
+            _text(self.figures[name].text, self.result.get(name)) if name in self.figures else "-"
+        )
+
+    def best(self, name: str) -> str:
+        """The best one of an evaluation while it was trained."""
+        if name not in self.figures:
+            return "-"
+        figure = self.figures[name]
+        found = [row[name] for row in self.watched if math.isfinite(row.get(name, math.nan))]
+        choose = max if figure.higher_is_better else min
+        return _text(figure.text, choose(found, default=math.nan))
 
     def step_time(self) -> float:
         """Median seconds per step."""
@@ -64,11 +75,11 @@ def comparison(runs: Sequence[LoggedRun]) -> str:
     """A table with a column per run: what differs in the settings, then the figures.
 
     Raises:
-        UserError: the runs are judged by different metrics.
+        UserError: the runs are judged by different figures.
     """
-    metrics = {run.metric.name for run in runs}
-    if len(metrics) > 1:
-        raise UserError(f"the runs are judged by different metrics: {', '.join(sorted(metrics))}")
+    judges = {judging(run.figures) for run in runs}
+    if len(judges) > 1:
+        raise UserError(f"the runs are judged by different figures: {', '.join(sorted(judges))}")
     settings = [flat(run.config) for run in runs]
     names = list(dict.fromkeys(name for one in settings for name in one))
     rows = [["run", *(run.name for run in runs)]]
@@ -78,11 +89,13 @@ def comparison(runs: Sequence[LoggedRun]) -> str:
             rows.append(
                 [name, *(" ".join(map(str, v)) if isinstance(v, list) else str(v) for v in values)]
             )
-    metric = runs[0].metric
     figures: dict[str, Callable[[LoggedRun], str]] = {
         "steps made": lambda run: str(max(row["step"] for row in run.rows)),
-        f"{metric.name}, last": lambda run: _text(metric.text, run.result.get("metric")),
-        f"{metric.name}, best": lambda run: _text(metric.text, run.best()),
+    }
+    for name in dict.fromkeys(name for run in runs for name in run.figures):
+        figures[f"{name}, last"] = operator.methodcaller("last", name)
+        figures[f"{name}, best"] = operator.methodcaller("best", name)
+    figures |= {
         "loss": lambda run: _text("{:.4g}".format, run.result.get("loss")),
         "relative residual": lambda run: _text("{:.1e}".format, run.result.get("residual")),
         "NFE": lambda run: _text("{:.1f}".format, run.result.get("nfe")),

@@ -10,9 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from zoo.devices.distributed import is_first
-from zoo.logs.metrics import Metric, MetricsLog
+from zoo.figures import Evaluation, Figures, judging
+from zoo.logs.metrics import MetricsLog
 from zoo.logs.tensorboard import TensorBoardLog
-from zoo.training.evaluation import Evaluation
 
 SHOWN = {  # in the bar, by the name of the figure
     "loss": ("loss", "{:.3f}"),
@@ -29,16 +29,16 @@ class Journal:
 
     Args:
         out: output folder.
-        metric: what the model is judged by.
+        figures: what the model is judged by.
         start, steps: where the run begins now, and how many steps it has in all.
         tensorboard: also write files for TensorBoard.
     """
 
     def __init__(
-        self, out: pathlib.Path, metric: Metric, *, start: int, steps: int, tensorboard: bool
+        self, out: pathlib.Path, figures: Figures, *, start: int, steps: int, tensorboard: bool
     ):
         first = is_first()
-        self._metric = metric
+        self._figures = figures
         self._logs = []
         if first:
             self._logs.append(MetricsLog(out, resume_at=start))
@@ -73,8 +73,10 @@ class Journal:
 
     def train(self, step: int, outputs: Mapping[str, np.ndarray]) -> None:
         """Figures of a step, which has been waited for."""
-        values = {name: float(value) for name, value in outputs.items()}
-        values[self._metric.name] = self._metric.transform(values[self._metric.of])
+        values = {name: float(value) for name, value in outputs.items() if not np.ndim(value)}
+        for name, figure in self._figures.items():
+            if all(of in outputs for of in figure.of):
+                values[name] = figure.made(outputs)
         now = time.perf_counter()
         since, started = self._clock or (step, now)
         if step > since:
@@ -87,7 +89,7 @@ class Journal:
         """Figures of an evaluation, and what else was measured with it."""
         self._write(step, split, evaluation.values() | more)
         self._show(more)
-        self.say(f"step {step}: {evaluation.line(split, self._metric)}")
+        self.say(f"step {step}: {evaluation.line(split, self._figures)}")
 
     def say(self, text: str) -> None:
         """One line for people, above the bar."""
@@ -104,7 +106,8 @@ class Journal:
             values["unconverged"] = 1 - values["converged"]
         if not values.get("skipped"):
             values.pop("skipped", None)
-        shown = SHOWN | {self._metric.name: (self._metric.name, "{:.3f}")}
+        judge = judging(self._figures)
+        shown = SHOWN | {judge: (judge, "{:.3f}")}
         for name, (label, form) in shown.items():
             if name in values:
                 self._shown[label] = form.format(values[name])

@@ -1,42 +1,10 @@
-"""Figures of merit, and the log of them: one JSON object per line."""
+"""The log of a run: one JSON object per line."""
 
-import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """What a model is judged by.
-
-    Args:
-        name: as it is printed and logged.
-        of: the output of a task's `loss` and `evaluate` of which it is made.
-        text: the figure for people.
-        higher_is_better: what a good figure is.
-        transform: of the mean of `of`; the figure itself.
-    """
-
-    name: str
-    of: str
-    text: Callable[[float], str]
-    higher_is_better: bool
-    transform: Callable[[float], float] = lambda mean: mean
-
-    def score(self, figure: float) -> float | None:
-        """The greater the better; None for a figure that says nothing."""
-        return (figure if self.higher_is_better else -figure) if math.isfinite(figure) else None
-
-
-def _exp(x: float) -> float:
-    return math.inf if x > 700 else math.exp(x)  # a diverged model is judged too
-
-
-ACCURACY = Metric("accuracy", "accuracy", lambda x: f"{100 * x:.2f} %", higher_is_better=True)
-PERPLEXITY = Metric("perplexity", "nll", "{:.1f}".format, higher_is_better=False, transform=_exp)
 
 
 class MetricsLog:

@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from zoo.logs.metrics import Metric
+from zoo.figures import Figures
 
 STYLES = {"train": {"alpha": 0.6}, "valid": {"marker": "o"}, "test": {"marker": "s"}}
+TITLES = {"residual": "relative residual", "nfe": "evaluations of f"}
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -27,19 +28,24 @@ class Solver(NamedTuple):
 
 
 def plot_runs(
-    path: pathlib.Path, runs: Mapping[str, Rows], metric: Metric, solver: Solver | None = None
+    path: pathlib.Path, runs: Mapping[str, Rows], figures: Figures, solver: Solver | None = None
 ) -> None:
-    """Writes a PNG with loss, metric, residual and evaluations of `f` over the steps.
+    """Writes a PNG with loss, figures, residual and evaluations of `f` over the steps.
 
     Args:
         path: the file.
         runs: the lines of each run's `metrics.jsonl`, by the name of the run.
-        metric: what the model is judged by.
-        solver: if given, a fifth panel shows how the solver converged.
+        figures: what the model is judged by.
+        solver: if given, a last panel shows how the solver converged.
     """
-    n = 4 if solver is None else 5
-    figure = Figure(figsize=(5 * n, 4), layout="constrained")
-    panels = figure.subplots(1, n)
+    # a figure that falls does so by decades
+    scales = {"loss": "log"} | {
+        name: "linear" if figure.higher_is_better else "log" for name, figure in figures.items()
+    }
+    scales |= {"residual": "log", "nfe": "linear"}
+    n = len(scales) + (solver is not None)
+    picture = Figure(figsize=(5 * n, 4), layout="constrained")
+    panels = picture.subplots(1, n)
     for number, (name, rows) in enumerate(runs.items()):
         for split, style in STYLES.items():
             of = [row for row in rows if row["split"] == split]
@@ -47,14 +53,10 @@ def plot_runs(
             style = style | {"label": label}
             if len(runs) > 1:
                 style |= {"color": f"C{number}"}
-            of_split = metric.name if split == "train" else "metric"
-            names = ("loss", of_split, "residual", "nfe")
-            for axes, figure_name in zip(panels[:4], names, strict=True):
-                _curve(axes, of, figure_name, style)
-    # a metric that falls does so by decades
-    scales = ("log", "linear" if metric.higher_is_better else "log", "log", "linear")
-    titles = ("loss", metric.name, "relative residual", "evaluations of f")
-    for axes, title, scale in zip(panels[:4], titles, scales, strict=True):
+            for axes, of_panel in zip(panels, scales, strict=False):
+                _curve(axes, of, of_panel, style)
+    for axes, (of_panel, scale) in zip(panels, scales.items(), strict=False):
+        title = TITLES.get(of_panel, of_panel)
         axes.set(title=title[0].upper() + title[1:], xlabel="step", ylabel=title)
         if scale == "linear" or _positive(axes):
             axes.set_yscale(scale)
@@ -64,7 +66,7 @@ def plot_runs(
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
-    FigureCanvasAgg(figure).print_png(str(path))
+    FigureCanvasAgg(picture).print_png(str(path))
 
 
 def _curve(axes, rows: Rows, name: str, style: Mapping[str, Any]) -> None:

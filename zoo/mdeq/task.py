@@ -17,7 +17,7 @@ from zoo.data.cifar10 import cifar10, crop_and_flip
 from zoo.data.digits import digits
 from zoo.data.samples import Samples
 from zoo.errors import UserError
-from zoo.logs.metrics import ACCURACY
+from zoo.figures import ACCURACY
 from zoo.mdeq import parity
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.full_stage import State
@@ -41,7 +41,7 @@ class MDEQTask:
 
     name = "mdeq"
     summary = "multiscale DEQ, image classification"
-    metric = ACCURACY
+    figures = ACCURACY
     presets: Mapping[str, Preset] = PRESETS
 
     def model_config(self, fields: Mapping[str, Any]) -> MDEQConfig:

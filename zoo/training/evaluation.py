@@ -1,6 +1,6 @@
 """A model on a whole data split."""
 
-import dataclasses
+import collections
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,36 +9,9 @@ import numpy as np
 from flax import nnx
 
 from zoo.devices.layout import Layout
-from zoo.logs.metrics import Metric
+from zoo.figures import Evaluation, Figures
 from zoo.nn.carry import Carry, fresh_carry
 from zoo.task import Split, Task
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """Over a split: the task's metric; mean loss, relative residual, share converged, NFE.
-
-    `trace` (N, max_iter) is every sample's residual after each iteration, NaN once it stopped.
-    """
-
-    metric: float
-    loss: float
-    residual: float
-    converged: float
-    nfe: float
-    trace: np.ndarray
-
-    def values(self) -> dict[str, float]:
-        """The figures by name."""
-        return {k: v for k, v in vars(self).items() if isinstance(v, float)}
-
-    def line(self, split: str, metric: Metric) -> str:
-        """One line for people."""
-        return (
-            f"{split} {metric.name} {metric.text(self.metric)} "
-            f"(mean relative residual {self.residual:.1e}, NFE {self.nfe:.1f}, "
-            f"converged {100 * self.converged:.1f} %)"
-        )
 
 
 class Evaluator:
@@ -87,34 +60,58 @@ class Evaluator:
         # without what was carried in training, by as many rows as there were then
         state = (params, nnx.filter_state(rest, nnx.Not(Carry)))
         params, others = jax.device_put(state, self._placed)
-        outputs, weights = [], []
+        means, rows = Means(), None
         for batch, weight in split.eval_batches(batch_size):
             batch, weight = self._layout.filled(batch, weight)
+            if rows is None:
+                rest = nnx.merge_state(others, self._fresh(len(weight)))
             rows = len(weight)
-            if not weights:
-                rest = nnx.merge_state(others, self._fresh(rows))
             mine = {k: a[self._layout.my_rows(rows)] if a.ndim else a for k, a in batch.items()}
-            out, rest = self._evaluate(params, rest, self._layout.batch(mine, rows))
-            outputs.append(jax.device_get(out))
-            weights.append(weight.astype(np.float64))
-        counted = sum(weight.sum() for weight in weights)
+            outputs, rest = self._evaluate(params, rest, self._layout.batch(mine, rows))
+            means.add(jax.device_get(outputs), weight)
+        return means.evaluation(self._task.figures)
 
-        def mean(name: str) -> float:
-            pairs = [(out[name], weight) for out, weight in zip(outputs, weights, strict=True)]
-            return float(sum(np.sum(v * _per(w, np.ndim(v))) for v, w in pairs) / counted)
 
-        trace = [o["trace"][_per(w, 1) > 0] for o, w in zip(outputs, weights, strict=True)]
-        metric = self._task.metric
+class Means:
+    """The means of what a model puts out for one batch after the other.
+
+    A batch's weights (B,) or (B, L) say what counts: a row of it for all its tokens, in outputs
+    that have no axis for tokens. What does not count may be NaN.
+    """
+
+    def __init__(self):
+        self._sums: dict[str, Any] = collections.defaultdict(float)
+        self._weight = 0.0
+        self._traces: list[np.ndarray] = []
+
+    def add(self, outputs: Mapping[str, np.ndarray], weight: np.ndarray) -> None:
+        """Adds a batch: outputs (B, ...), (B, L, ...), or () for the mean of the whole batch."""
+        weight = weight.astype(np.float64)
+        self._weight += weight.sum()
+        for name, values in outputs.items():
+            if name == "trace":
+                self._traces.append(values[_leading(weight, 1) > 0])
+            else:
+                self._sums[name] = self._sums[name] + _weighted_sum(values, weight)
+
+    def evaluation(self, figures: Figures) -> Evaluation:
+        """What follows from all of it."""
+        means = {name: value / self._weight for name, value in self._sums.items()}
         return Evaluation(
-            metric=metric.transform(mean(metric.of)),
-            loss=mean("loss"),
-            residual=mean("residual"),
-            converged=mean("converged"),
-            nfe=mean("nfe"),
-            trace=np.concatenate(trace),
+            figures={name: figure.made(means) for name, figure in figures.items()},
+            **{name: float(means[name]) for name in ("loss", "residual", "converged", "nfe")},
+            trace=np.concatenate(self._traces),
         )
 
 
-def _per(weight: np.ndarray, ndim: int) -> np.ndarray:
-    """Weights of values with the first `ndim` axes of `weight`: a row counts for its tokens."""
-    return weight.sum(axis=tuple(range(ndim, weight.ndim)))
+def _weighted_sum(values: np.ndarray, weight: np.ndarray) -> Any:
+    """Over the axes of the weight; what `values` has besides stays."""
+    axes = min(np.ndim(values), weight.ndim)
+    weight = _leading(weight, axes)
+    weight = weight.reshape(weight.shape + (1,) * (np.ndim(values) - axes))
+    return np.sum(np.where(weight > 0, values, 0) * weight, axis=tuple(range(axes)))
+
+
+def _leading(weight: np.ndarray, n: int) -> np.ndarray:
+    """Weights of values that have the first n axes only."""
+    return weight.sum(axis=tuple(range(n, weight.ndim)))

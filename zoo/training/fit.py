@@ -11,12 +11,12 @@ from zoo.checkpoints.checkpoint import checkpoint_paths
 from zoo.checkpoints.saving import Saver
 from zoo.devices.distributed import is_first
 from zoo.errors import UserError
+from zoo.figures import Evaluation, judging
 from zoo.logs.folder import write_config
 from zoo.logs.journal import Journal
 from zoo.logs.metrics import read_metrics
 from zoo.logs.plots import Solver, plot_runs
 from zoo.task import SolvingTask, Task
-from zoo.training.evaluation import Evaluation
 from zoo.training.interrupt import Interrupted, StopSignal, agreed
 from zoo.training.profiling import Profiler
 from zoo.training.spectrum import SpectralRadius
@@ -66,7 +66,7 @@ class Fit:
             write_config(out, trainer.config.to_dict())
         self._journal = Journal(
             out,
-            task.metric,
+            task.figures,
             start=trainer.step,
             steps=train.steps,
             tensorboard=watch.tensorboard,
@@ -100,7 +100,7 @@ class Fit:
             deq = trainer.config.deq
             solver = Solver(evaluation.trace, deq.f_stop_mode, deq.f_tol)
             rows = {self._out.name: read_metrics(self._out)}
-            plot_runs(self._out / "training.png", rows, trainer.task.metric, solver)
+            plot_runs(self._out / "training.png", rows, trainer.task.figures, solver)
         return evaluation
 
     def _after_step(self, metrics: dict[str, jax.Array], stop: int) -> Evaluation | None:
@@ -119,7 +119,9 @@ class Fit:
             if evaluation is None:
                 stopping = True
             else:
-                score = self._trainer.task.metric.score(evaluation.metric)
+                figures = self._trainer.task.figures
+                name = judging(figures)
+                score = figures[name].score(evaluation.figures[name])
         if due(train.save_every) or self._saver.best(score) or stopping:
             self._save(score, whatever=stopping or step == stop)
         self._saver.check()

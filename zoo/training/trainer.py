@@ -14,10 +14,11 @@ from zoo.checkpoints.saved import restored_model, saved_run
 from zoo.devices.layout import Layout
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
+from zoo.figures import Evaluation
 from zoo.precision import check_tolerances
 from zoo.run import RunConfig
 from zoo.task import Batch, Data, Split, Task
-from zoo.training.evaluation import Evaluation, Evaluator
+from zoo.training.evaluation import Evaluator
 from zoo.training.fit import Fit, Watch
 from zoo.training.program import Program
 

@@ -80,13 +80,13 @@ def perplexity(shown: str) -> float:
 
 def test_it_learns(trained):
     rows = [json.loads(row) for row in (trained / "metrics.jsonl").read_text().splitlines()]
-    assert rows[-1]["split"] == "test" and rows[-1]["metric"] < 24 < len(set(TEXT))
+    assert rows[-1]["split"] == "test" and rows[-1]["perplexity"] < 24 < len(set(TEXT))
 
 
 def test_evaluation_repeats_the_training_figures(trained, text, capsys):
     last = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
     assert run("eval", "lm", "--checkpoint", trained, "--data", text) == 0
-    assert perplexity(capsys.readouterr().out) == pytest.approx(last["metric"], abs=0.06)
+    assert perplexity(capsys.readouterr().out) == pytest.approx(last["perplexity"], abs=0.06)
 
 
 def test_a_run_starts_from_the_parameters_of_another(trained, text, tmp_path, capsys):
@@ -95,7 +95,7 @@ def test_a_run_starts_from_the_parameters_of_another(trained, text, tmp_path, ca
     command = ("train", "lm", "--preset", "characters", "--data", text, "--out", tmp_path / "run")
     command = (*command, *SIZES, "--steps", 1, "--lr", 1e-9)
     assert run(*command, "--ema", 0.5, "--init", trained) == 0
-    assert perplexity(capsys.readouterr().out) == pytest.approx(last["metric"], abs=0.06)
+    assert perplexity(capsys.readouterr().out) == pytest.approx(last["perplexity"], abs=0.06)
     assert run(*command, "--init", trained, "--d_inner", 12) == 2
     assert "has not this model's parameters: different lm.equilibrium" in capsys.readouterr().err
     assert run(*command, "--ema", 0.5, "--init", trained, "--resume") == 0  # begun already

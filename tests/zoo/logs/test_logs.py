@@ -47,7 +47,7 @@ def test_compare(two, toy, tmp_path, capsys):
     assert cells("train.lr") == ["0.5", "0.25"] and "train.steps" not in table
     assert cells("steps made") == ["20", "20"]
     last = [read_metrics(two / f"lr{lr}")[-1] for lr in (0.5, 0.25)]
-    assert cells("perplexity, last") == [f"{row['metric']:.1f}" for row in last]
+    assert cells("perplexity, last") == [f"{row['perplexity']:.1f}" for row in last]
     assert cells("converged") == ["100.0%", "100.0%"]
     assert all(re.fullmatch(r"[\d.]+ m?s", cell) for cell in cells("time per step"))
     assert (tmp_path / "b.png").read_bytes().startswith(PNG)

@@ -64,7 +64,7 @@ def test_training_is_watched_on_the_validation_split(config, data, tmp_path):
     Trainer(TASK, config, data).fit(tmp_path)
     rows = [r for r in read_metrics(tmp_path) if r["split"] != "train"]
     assert [(r["step"], r["split"]) for r in rows] == [(10, "valid"), (20, "valid"), (20, "test")]
-    assert all(np.isclose(r["metric"], np.exp(r["loss"])) for r in rows)
+    assert all(np.isclose(r["perplexity"], np.exp(r["loss"])) for r in rows)
 
 
 def test_training_goes_on_in_its_own_memory(config, data, tmp_path):
@@ -86,7 +86,7 @@ def test_an_evaluation_in_segments_is_that_of_whole_streams(batch_size):
     in_segments = evaluate(params, rest, Streams(tokens, 7), batch_size)
     whole = evaluate(params, rest, Streams(tokens, 100), batch_size)
     assert in_segments.loss == pytest.approx(whole.loss, rel=1e-6)
-    assert in_segments.metric == pytest.approx(np.exp(whole.loss), rel=1e-6)
+    assert in_segments.figures["perplexity"] == pytest.approx(np.exp(whole.loss), rel=1e-6)
     assert in_segments.converged == 1
 
     batch = {"x": tokens[None, :-1], "y": tokens[None, 1:], "fresh": np.array(True)}
@@ -117,7 +117,7 @@ class WindowTask(ToyTask):
         tokens = jnp.concatenate([last["tokens"], batch["x"]], axis=1)[:, -room:]
         filled = jnp.minimum(last["filled"] + batch["x"].shape[1], room)
         model.last.set_value({"tokens": tokens, "filled": filled})
-        figures = self.figures(jnp.broadcast_to(last["filled"][:, None], batch["x"].shape))
+        figures = self.outputs(jnp.broadcast_to(last["filled"][:, None], batch["x"].shape))
         return figures | {"residual": last["tokens"][:, -1]}
 
 
@@ -156,7 +156,7 @@ def test_the_command_line_with_a_vocabulary(text, tmp_path, capsys):
     assert run("eval", "toy", "--checkpoint", out, "--data", text) == 0
     assert capsys.readouterr().out.splitlines()[-1] == trained
     last = [json.loads(row) for row in (out / "metrics.jsonl").read_text().splitlines()][-1]
-    assert f"perplexity {last['metric']:.1f} " in trained
+    assert f"perplexity {last['perplexity']:.1f} " in trained
 
 
 def test_another_text_needs_the_same_characters(text, tmp_path, capsys):

@@ -71,7 +71,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(counting_task, tiny_run, t
     small = trainer.evaluate()  # 16 + 4 samples
     size = dataclasses.replace(tiny_run.train, eval_batch_size=20)
     other = Trainer(counting_task, dataclasses.replace(tiny_run, train=size), tiny_data).evaluate()
-    assert small.metric == other.metric
+    assert small.figures == other.figures
     np.testing.assert_allclose(small.loss, other.loss, rtol=1e-5)
     np.testing.assert_allclose(small.trace, other.trace, rtol=1e-3)
 

@@ -147,7 +147,7 @@ def test_the_spectral_radius_is_that_of_the_jacobian():
 def test_the_best_checkpoint_is_kept(data, tmp_path):
     often = config(eval_every=1, save_every=20, lr=3.0)
     Trainer(TASK, often, data).fit(tmp_path)
-    figures = {r["step"]: r["metric"] for r in read_metrics(tmp_path) if r["split"] == "test"}
+    figures = {r["step"]: r["perplexity"] for r in read_metrics(tmp_path) if r["split"] == "test"}
     best = min(figures, key=lambda step: figures[step])
     assert find_checkpoint(tmp_path, best=True).step == best
     assert [int(p.name) for p in checkpoint_paths(tmp_path)][-1] == 20
