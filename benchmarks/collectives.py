@@ -111,9 +111,7 @@ def compiled_step(name: str, preset: str, devices: Devices, **changes: Any) -> s
 
 def published(name: str, preset: str, **changes: Any) -> RunConfig:
     """A run of a preset, with other values for some whole parts of it."""
-    task = get_task(name)
-    parts = {k: getattr(task.presets[preset], k) for k in ("model", "deq", "train")} | changes
-    return RunConfig(name, preset, "none", 0, **parts)
+    return RunConfig.of_preset(get_task(name), preset, data="none", **changes)
 
 
 def _batch(config: RunConfig) -> Mapping[str, np.ndarray]:

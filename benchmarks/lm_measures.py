@@ -10,12 +10,10 @@ from typing import Any
 import jax
 from flax import nnx
 
-import jdeq
 from zoo.checkpoints.checkpoint import Checkpoint
 from zoo.checkpoints.saved import restored_model, sized
 from zoo.data.vocabulary import Vocabulary
 from zoo.lm.sampler import Continuation, Draw, Sampler
-from zoo.options import add_options, read_options
 from zoo.registry import get_task
 from zoo.run import RunConfig
 from zoo.task import Data
@@ -118,11 +116,6 @@ def _configured(options: str) -> RunConfig:
     parser = argparse.ArgumentParser()
     parser.add_argument("--preset")
     name = parser.parse_known_args(options.split())[0].preset
-    preset = TASK.presets[name]
-    add_options(parser, "training", preset.train)
-    add_options(parser, "model", preset.model)
-    jdeq.add_deq_args(parser, preset.deq)
-    args = parser.parse_args(options.split())
-    model, train = read_options(args, preset.model), read_options(args, preset.train)
-    deq = jdeq.DEQConfig.from_args(args)
-    return RunConfig(TASK.name, name, preset.data, 0, model, deq, train)
+    run = RunConfig.of_preset(TASK, name)
+    run.add_options(parser, command="train")
+    return run.read_options(parser.parse_args(options.split()), command="train")

@@ -52,17 +52,14 @@ Row = dict[str, Any]
 
 def configure(model: str, solver: str, lr: float, seed: int, steps: int) -> RunConfig:
     """The zoo's `quick` preset, narrower, with one model's options."""
-    preset = get_task("mdeq").presets["quick"]
+    run = RunConfig.of_preset(get_task("mdeq"), "quick", seed=seed)
     sizes = {"channels": (8, 8), "head_channels": (4, 4), "final_channels": 32}
     once = {"eval_every": steps, "save_every": steps}
-    return RunConfig(
-        name="mdeq",
-        preset="quick",
-        data=preset.data,
-        seed=seed,
-        model=dataclasses.replace(preset.model, **sizes),
-        deq=dataclasses.replace(preset.deq, f_solver=solver, **MODELS[model]),
-        train=dataclasses.replace(preset.train, lr=lr, steps=steps, **once),
+    return dataclasses.replace(
+        run,
+        model=dataclasses.replace(run.model, **sizes),
+        deq=dataclasses.replace(run.deq, f_solver=solver, **MODELS[model]),
+        train=dataclasses.replace(run.train, lr=lr, steps=steps, **once),
     )
 
 

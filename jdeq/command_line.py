@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from ._pairs import format_pairs
 from .config import DEQConfig
-from .options import Option, Settings, options_for
+from .options import Option, Options, options_for
 
-S = TypeVar("S", bound=Settings)
+T = TypeVar("T", bound=Options)
 
 
 def add_deq_args(
@@ -37,7 +37,7 @@ def add_deq_args(
 
 
 def add_options(
-    parser: argparse.ArgumentParser, defaults: Settings, title: str, *, command: str | None = None
+    parser: argparse.ArgumentParser, defaults: Options, title: str, *, command: str | None = None
 ) -> None:
     """Adds the options to a command line, under `title`, a heading for each group of them.
 
@@ -48,16 +48,16 @@ def add_options(
         command: which command it is of; only the options that it may change are added.
     """
     groups: dict[str, Any] = {}
-    for each in options_for(command, type(defaults)):
+    for each in options_for(type(defaults), command):
         heading = f"{title}: {each.heading}" if each.heading else title
         if heading not in groups:
             groups[heading] = parser.add_argument_group(heading)
         _add_option(groups[heading], each, getattr(defaults, each.name))
 
 
-def read_options(args: argparse.Namespace, defaults: S, *, command: str | None = None) -> S:
+def read_options(args: argparse.Namespace, defaults: T, *, command: str | None = None) -> T:
     """`defaults` with what the command line of `add_options` says; raises as the class does."""
-    given = {each.name: getattr(args, each.name) for each in options_for(command, type(defaults))}
+    given = {each.name: getattr(args, each.name) for each in options_for(type(defaults), command)}
     return dataclasses.replace(defaults, **given)
 
 

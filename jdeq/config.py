@@ -15,7 +15,7 @@ from ._pairs import format_pairs
 from .gradients import IFT, Backward, PhantomGrad
 from .gradients.registry import BACKWARDS, resolve_backward
 from .nn.norms import NORMS, configured_norm
-from .options import Settings, option, options_of
+from .options import Options, option, options_of
 from .solvers import Solver
 from .solvers.registry import SOLVERS, resolve_solver
 
@@ -31,7 +31,7 @@ FORWARD, BACKWARD, GRADIENT, NORM, PENALTY, CORRECTION = GROUPS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DEQConfig(Settings, what="DEQ option", groups=GROUPS):
+class DEQConfig(Options, what="DEQ option", groups=GROUPS):
     """How a DEQ layer solves, differentiates and normalises; names and meanings of TorchDEQ.
 
     `DEQConfig(ift=True, f_solver="anderson", b_solver="broyden")` is the paper's
@@ -239,9 +239,9 @@ class DEQConfig(Settings, what="DEQ option", groups=GROUPS):
         for side, mode, tol in solves:
             if mode != "rel" or tol < resolved:
                 raise ValueError(
-                    f"{jnp.dtype(dtype).name} resolves relative residuals down to {resolved:.0e}: "
-                    f"{side}_stop_mode must be 'rel' and {side}_tol not below that, "
-                    f"got {mode!r} and {tol:g}"
+                    f"relative residuals are resolved down to {resolved:.0e} in "
+                    f"{jnp.dtype(dtype).name}: {side}_stop_mode must be 'rel' and {side}_tol "
+                    f"not below that, got {mode!r} and {tol:g}"
                 )
 
     @classmethod

@@ -3,7 +3,7 @@
 Example:
     >>> import dataclasses
     >>> @dataclasses.dataclass(frozen=True)
-    ... class Sizes(Settings, what="size"):
+    ... class Sizes(Options, what="size"):
     ...     width: int = option(8, "features", low=1)
     ...     kernel: tuple[int, int] = option((3, 3), "of the convolution", low=1)
     >>> Sizes.from_dict({"kernel": [5, 3]})
@@ -27,11 +27,11 @@ from ._checks import Bounds, check_bool, check_choice, check_int, check_number, 
 from ._named import suggest
 from ._pairs import parse_pairs
 
-S = TypeVar("S", bound="Settings")
+T = TypeVar("T", bound="Options")
 
 
 def option(default: Any, text: str, group: str = "", **declared: Any) -> Any:
-    """A field of `Settings` that is an option: its annotation says what values it takes.
+    """A field of `Options` that is an option: its annotation says what values it takes.
 
     `bool`, `int`, `float`, `str`, a `Literal` of words, a tuple of one of these of any or of a
     fixed length (`tuple[int, ...]`, `tuple[int, int]`), or a union of them and None.
@@ -39,7 +39,7 @@ def option(default: Any, text: str, group: str = "", **declared: Any) -> Any:
     Args:
         default: where nothing is said.
         text: for `--help`.
-        group: which of the groups of its `Settings` it belongs to.
+        group: which of the groups of its `Options` it belongs to.
         **declared: what else there is to say; see `Option`.
     """
     declared |= {"text": text, "group": group}
@@ -67,7 +67,7 @@ class Option:
         pairs: options of something else: `"m=5,lam=1e-4"`, a mapping or pairs; held as pairs.
         alias: another name on the command line.
         metavar: stands for its value in `--help`.
-        commands: which may change it; None: those of its `Settings`, and those in `also`.
+        commands: which may change it; None: those of its `Options`, and those in `also`.
         defines_parameters: with another value there are other parameters.
     """
 
@@ -135,7 +135,7 @@ class Option:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Options:
     """Base of frozen dataclasses whose fields are options: they are checked when one is made.
 
     A subclass may have a `__post_init__` for what depends on several options; it begins with
@@ -191,7 +191,7 @@ class Settings:
         return plain
 
     @classmethod
-    def from_dict(cls: type[S], options: Mapping[str, Any]) -> S:
+    def from_dict(cls: type[T], options: Mapping[str, Any]) -> T:
         """The inverse of `to_dict`; what is not there has its default.
 
         Raises:
@@ -209,26 +209,26 @@ class Settings:
 
 
 @functools.cache
-def options_of(settings: type[Settings]) -> Mapping[str, Option]:
+def options_of(owner: type[Options]) -> Mapping[str, Option]:
     """The options of a class, by name, in the order of its fields."""
-    hints = typing.get_type_hints(settings)
+    hints = typing.get_type_hints(owner)
     made = {}
-    for field in dataclasses.fields(settings):
+    for field in dataclasses.fields(owner):
         declared = field.metadata.get("option", {"commands": ()})
         annotated = {} if declared.get("pairs") else _kind(hints[field.name])
         each = Option(name=field.name, default=field.default, **annotated | dict(declared))
-        inherited = settings._commands if each.commands is None else each.commands
+        inherited = owner._commands if each.commands is None else each.commands
         made[field.name] = dataclasses.replace(
             each,
-            heading=settings._groups.get(each.group, ""),
+            heading=owner._groups.get(each.group, ""),
             commands=None if inherited is None else (*inherited, *each.also),
         )
     return types.MappingProxyType(made)
 
 
-def options_for(command: str | None, settings: type[Settings]) -> list[Option]:
+def options_for(owner: type[Options], command: str | None) -> list[Option]:
     """The options of a class that a command may change."""
-    all_of_them = options_of(settings).values()
+    all_of_them = options_of(owner).values()
     return [each for each in all_of_them if each.commands is None or command in each.commands]
 
 

@@ -1,28 +1,89 @@
 """Everything that defines a training run, as one JSON-able value."""
 
+import argparse
 import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import jdeq
+from jdeq.command_line import add_options, read_options
+from jdeq.options import options_for
 from zoo.errors import UserError
-from zoo.options import to_dict
 from zoo.registry import get_task
-from zoo.settings import CADENCE, TrainConfig
+from zoo.settings import ModelConfig, TrainConfig
+from zoo.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """A run: which model and data, its sizes, DEQ options, training settings and seed."""
+    """A run: which model and data, its sizes, DEQ options, training settings and seed.
+
+    Raises:
+        ValueError: the seed is negative.
+    """
 
     name: str
     preset: str
     data: str
     seed: int
-    model: Any
+    model: ModelConfig
     deq: jdeq.DEQConfig
     train: TrainConfig
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed must be >= 0, got {self.seed}")
+
+    @classmethod
+    def of_preset(
+        cls, task: Task, preset: str | None = None, *, seed: int = 0, **parts: Any
+    ) -> "RunConfig":
+        """A run of a preset, the task's first one by default.
+
+        Args:
+            task: the model.
+            preset: a name.
+            seed: of the weights and of the order of the batches.
+            **parts: `model`, `deq`, `train` or `data`, instead of the preset's.
+
+        Raises:
+            UserError: the preset is unknown.
+        """
+        name = next(iter(task.presets)) if preset is None else preset
+        if name not in task.presets:
+            raise UserError(f"unknown preset {name!r}: choose from {', '.join(task.presets)}")
+        start = task.presets[name]
+        settings = {k: getattr(start, k) for k in ("data", "model", "deq", "train")}
+        return cls(name=task.name, preset=name, seed=seed, **settings | parts)
+
+    def add_options(self, parser: argparse.ArgumentParser, *, command: str) -> None:
+        """Adds the options that a command may change, with this run's values as defaults."""
+        training = "training" if command == "train" else "batches"
+        add_options(parser, self.train, training, command=command)
+        add_options(parser, self.model, "model", command=command)
+        jdeq.add_deq_args(parser, self.deq)
+
+    def read_options(self, args: argparse.Namespace, *, command: str) -> "RunConfig":
+        """This run with what the command line of `add_options` says.
+
+        Raises:
+            UserError: an option is out of range, does not go with others, or defines the
+                parameters of a model that is trained already.
+        """
+        parts = {"train": self.train, "model": self.model, "deq": self.deq}
+        try:
+            read = {k: read_options(args, part, command=command) for k, part in parts.items()}
+        except (TypeError, ValueError) as e:
+            raise UserError(str(e)) from e
+        changed = dataclasses.replace(self, **read)
+        if command != "train":
+            for name, value in self.deq.defining_parameters().items():
+                if getattr(changed.deq, name) != value:
+                    raise UserError(
+                        f"--{name} cannot change after training: it defines the parameters"
+                    )
+        return changed
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -31,9 +92,9 @@ class RunConfig:
             "preset": self.preset,
             "data": self.data,
             "seed": self.seed,
-            "model": to_dict(self.model),
+            "model": self.model.to_dict(),
             "deq": self.deq.to_dict(),
-            "train": to_dict(self.train),
+            "train": self.train.to_dict(),
         }
 
     @classmethod
@@ -63,9 +124,9 @@ class RunConfig:
     def check_resumes(self, saved: "RunConfig") -> None:
         """Raises `UserError` unless this run may go on from `saved`.
 
-        Only the number of steps and how often to log, evaluate and save may change.
+        Only what belongs to "resume" may change: the number of steps, how often to log, ...
         """
-        free = {f"train.{name}" for name in ("steps", *CADENCE)}
+        free = {f"train.{each.name}" for each in options_for(type(self.train), "resume")}
         old, new = flat(saved.to_dict()), flat(self.to_dict())
         changed = [
             f"{name} was {json.dumps(old.get(name))}, now {json.dumps(new.get(name))}"

@@ -14,21 +14,21 @@ import optax
 from flax import nnx
 
 import jdeq
+from jdeq.options import from_data, option
 from zoo.cli import main
 from zoo.data.text import load_corpus
 from zoo.data.vocabulary import Vocabulary
 from zoo.figures import PERPLEXITY
 from zoo.nn.carry import Carry, forget
-from zoo.options import from_data, option
 from zoo.registry import MODELS
-from zoo.settings import Preset, TrainConfig
+from zoo.settings import ModelConfig, Preset, TrainConfig
 from zoo.training.optimizer import learning_rate
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 40  # for it to read
 
 
 @dataclasses.dataclass(frozen=True)
-class ToyConfig:
+class ToyConfig(ModelConfig):
     """Sizes of the model."""
 
     n_tokens: int = from_data(2)

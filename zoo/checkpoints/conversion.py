@@ -1,30 +1,28 @@
 """Checkpoints from PyTorch state dicts, and back."""
 
+import dataclasses
 import pathlib
-from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
-import jdeq
 from zoo.arrays import load_arrays
 from zoo.checkpoints.checkpoint import checkpoint_paths
 from zoo.checkpoints.saving import Saver
 from zoo.errors import UserError
 from zoo.run import RunConfig
-from zoo.settings import Preset
 from zoo.task import Task
 from zoo.training.optimizer import make_optimizer
 from zoo.training.state import initial_state
 from zoo.upstream.reference import read_config
 
 
-def converted_config(task: Task, preset: Preset, path: pathlib.Path) -> tuple[Any, jdeq.DEQConfig]:
-    """Sizes and DEQ options of a JSON file.
+def converted_config(task: Task, config: RunConfig, path: pathlib.Path) -> RunConfig:
+    """A run with the sizes and DEQ options of a JSON file.
 
     It is the original's configuration (with an entry `upstream_config`), or holds `model` and
-    `deq`, as a run saves them; what these leave out is the preset's.
+    `deq`, as a run saves them; what these leave out stays as it is.
 
     Raises:
         UserError: it cannot be used; the text says why.
@@ -32,13 +30,14 @@ def converted_config(task: Task, preset: Preset, path: pathlib.Path) -> tuple[An
     content = read_config(path)
     try:
         if "upstream_config" in content:
-            return task.from_upstream(content)
-        parts = {k: content[k] for k in ("model", "deq") if k in content}
-        if not parts:
+            model, deq = task.from_upstream(content)
+            return dataclasses.replace(config, model=model, deq=deq)
+        given = {k: content[k] for k in ("model", "deq") if k in content}
+        if not given:
             raise UserError("no entry upstream_config, model or deq")
-        model = vars(preset.model) | parts.get("model", {})
-        deq = preset.deq.to_dict() | parts.get("deq", {})
-        return task.model_config(model), jdeq.DEQConfig.from_dict(deq)
+        parts = {k: getattr(config, k) for k in given}
+        read = {k: part.from_dict(part.to_dict() | given[k]) for k, part in parts.items()}
+        return dataclasses.replace(config, **read)
     except KeyError as e:
         raise UserError(f"{path}: no entry {e}") from e
     except (UserError, TypeError, ValueError) as e:

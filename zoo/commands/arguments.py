@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from zoo.errors import UserError
 from zoo.plugins import add_plugin_option, load_plugin
 from zoo.registry import MODELS, get_task
-from zoo.settings import Preset
 from zoo.task import Task
 
 T = TypeVar("T")
@@ -69,13 +68,6 @@ def add_checkpoint_options(group: Any, *, required: bool = False) -> None:
 def add_data_option(group: Any) -> None:
     """Adds `--data`."""
     group.add_argument("--data", type=pathlib.Path, metavar="DIR", help="folder of the data set")
-
-
-def preset_of(task: Task, name: str) -> Preset:
-    """A preset by name."""
-    if name not in task.presets:
-        raise UserError(f"unknown preset {name!r}: choose from {', '.join(task.presets)}")
-    return task.presets[name]
 
 
 def valid(make: Callable[[], T]) -> T:

@@ -1,12 +1,11 @@
 """`python -m zoo train`."""
 
-import argparse
 import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
 
-import jdeq
+from jdeq.command_line import add_options, read_options
 from zoo.checkpoints.checkpoint import find_checkpoint
 from zoo.checkpoints.saved import saved_run, sized
 from zoo.commands.arguments import (
@@ -14,18 +13,14 @@ from zoo.commands.arguments import (
     first_pass,
     make_folder,
     parser_of,
-    preset_of,
     valid,
 )
 from zoo.devices.distributed import add_process_options, is_first, join_processes
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
 from zoo.logs.folder import set_aside
-from zoo.options import add_options, read_options
 from zoo.plugins import add_plugin_option
 from zoo.run import RunConfig
-from zoo.settings import Preset
-from zoo.task import Task
 from zoo.training.fit import Watch
 from zoo.training.trainer import Trainer
 
@@ -40,20 +35,19 @@ def train(argv: Sequence[str]) -> int:
     checkpoint = None
     if first.resume:
         checkpoint = find_checkpoint(out)
-        defaults, seed = saved_run(task, checkpoint), None
-        preset = defaults.preset
-        if first.preset not in (None, preset):
-            raise UserError(f"--resume continues a run of preset {preset!r} in {out}")
+        defaults = saved_run(task, checkpoint)
+        if first.preset not in (None, defaults.preset):
+            raise UserError(f"--resume continues a run of preset {defaults.preset!r} in {out}")
     else:
-        preset = first.preset or next(iter(task.presets))
-        defaults, seed = preset_of(task, preset), 0
+        defaults = RunConfig.of_preset(task, first.preset)
     parser = parser_of("train", task)
     run = parser.add_argument_group("run")
-    run.add_argument("--preset", default=preset, help=f"{', '.join(task.presets)} ({preset})")
+    text = f"{', '.join(task.presets)} (%(default)s)"
+    run.add_argument("--preset", default=defaults.preset, help=text)
     run.add_argument(
         "--seed",
         type=int,
-        default=seed if isinstance(defaults, Preset) else defaults.seed,
+        default=defaults.seed,
         help="of the weights and of the order of the batches (default: %(default)s)",
     )
     add_data_option(run)
@@ -70,17 +64,16 @@ def train(argv: Sequence[str]) -> int:
     run.add_argument("--profile", action="store_true", help=text)
     add_plugin_option(run)
     add_process_options(parser.add_argument_group("several processes"))
-    add_options(parser, "devices", Devices())
-    add_options(parser, "training", defaults.train)
-    add_options(parser, "model", defaults.model)
-    jdeq.add_deq_args(parser, defaults.deq)
+    add_options(parser, Devices(), "devices", command="train")
+    defaults.add_options(parser, command="train")
     args = parser.parse_args(argv[1:])
     source = None  # a resumed run has begun already, whatever it was with
     if args.init is not None and checkpoint is None:
         source = find_checkpoint(pathlib.Path(args.init))
     known = checkpoint or source
     meta = {} if known is None else known.meta
-    config = _configured(args, defaults, task, preset, args.seed)
+    config = defaults.read_options(args, command="train")
+    config = valid(lambda: dataclasses.replace(config, seed=args.seed))
     if args.stop_after is not None and args.stop_after < 1:
         raise UserError(f"--stop_after must be at least 1, got {args.stop_after}")
     watch = Watch(args.tensorboard, args.profile, args.spectral_radius)
@@ -88,7 +81,7 @@ def train(argv: Sequence[str]) -> int:
     data = task.load_data(config.data, args.data, model=config.model, meta=meta)
     config = dataclasses.replace(config, model=sized(config.model, data))
     make_folder(out)
-    devices = valid(lambda: read_options(args, Devices()))
+    devices = valid(lambda: read_options(args, Devices(), command="train"))
     trainer = Trainer(task, config, data, devices)
     if source is not None:
         trainer.start_from(source)
@@ -100,19 +93,3 @@ def train(argv: Sequence[str]) -> int:
     if is_first():
         print(evaluation.line("test", task.figures))
     return 0
-
-
-def _configured(
-    args: argparse.Namespace, defaults: Preset | RunConfig, task: Task, preset: str, seed: int
-) -> RunConfig:
-    if seed < 0:
-        raise UserError(f"--seed must not be negative, got {seed}")
-    return RunConfig(
-        name=task.name,
-        preset=preset,
-        data=defaults.data,
-        seed=seed,
-        model=valid(lambda: read_options(args, defaults.model)),
-        deq=valid(lambda: jdeq.DEQConfig.from_args(args)),
-        train=valid(lambda: read_options(args, defaults.train)),
-    )

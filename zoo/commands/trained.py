@@ -1,13 +1,12 @@
 """Commands for a trained model: `eval` and `sample`."""
 
 import argparse
-import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
 from flax import nnx
 
-import jdeq
+from jdeq.command_line import add_options, read_options
 from zoo.checkpoints.checkpoint import Checkpoint, find_checkpoint
 from zoo.checkpoints.saved import restored_model, saved_run, sized
 from zoo.commands.arguments import (
@@ -15,7 +14,6 @@ from zoo.commands.arguments import (
     add_data_option,
     first_pass,
     parser_of,
-    preset_of,
     valid,
     wants_help,
 )
@@ -23,13 +21,10 @@ from zoo.devices.distributed import add_process_options, is_first, join_processe
 from zoo.devices.layout import Layout
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
-from zoo.options import add_options, read_options
 from zoo.plugins import add_plugin_option
 from zoo.run import RunConfig
 from zoo.task import SamplingTask, Task
 from zoo.training.evaluation import Evaluator
-
-SAME_WEIGHTS = ("norm_type", "norm_no_scale")  # options that decide which parameters there are
 
 
 def evaluate(argv: Sequence[str]) -> int:
@@ -80,11 +75,7 @@ def _checkpoint_and_changes(
         checkpoint = find_checkpoint(pathlib.Path(first.checkpoint), best=first.best)
         defaults = saved_run(task, checkpoint)
     elif wants_help(argv):
-        name = next(iter(task.presets))
-        preset = preset_of(task, name)
-        defaults = RunConfig(
-            task.name, name, preset.data, 0, preset.model, preset.deq, preset.train
-        )
+        defaults = RunConfig.of_preset(task)
     else:
         raise UserError("--checkpoint DIR is required")
     parser = parser_of(command, task)
@@ -93,21 +84,10 @@ def _checkpoint_and_changes(
     add_data_option(run)
     add_plugin_option(run)
     add_own_options(task, parser)
-    add_options(parser, "devices", Devices(), command=command)
-    add_options(parser, "batches", defaults.train, command=command)
-    add_options(parser, "model", defaults.model, command=command)
-    jdeq.add_deq_args(parser, defaults.deq)
+    add_options(parser, Devices(), "devices", command=command)
+    defaults.add_options(parser, command=command)
     args = parser.parse_args(argv[1:])
-    deq = valid(lambda: jdeq.DEQConfig.from_args(args))
-    for name in SAME_WEIGHTS:
-        if getattr(deq, name) != getattr(defaults.deq, name):
-            raise UserError(f"--{name} cannot change after training: it defines the parameters")
-    config = dataclasses.replace(
-        defaults,
-        deq=deq,
-        model=valid(lambda: read_options(args, defaults.model, command=command)),
-        train=valid(lambda: read_options(args, defaults.train, command=command)),
-    )
+    config = defaults.read_options(args, command=command)
     assert checkpoint is not None  # without one, the help has ended the program
     return task, checkpoint, config, args
 

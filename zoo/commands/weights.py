@@ -13,7 +13,6 @@ from zoo.commands.arguments import (
     add_checkpoint_options,
     make_folder,
     parser_of,
-    preset_of,
     task_of,
 )
 from zoo.errors import UserError
@@ -31,11 +30,9 @@ def import_weights(argv: Sequence[str]) -> int:
     parser.add_argument("--config", type=pathlib.Path, metavar="JSON", help=text)
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", required=True)
     args = parser.parse_args(argv[1:])
-    preset = preset_of(task, args.preset)
-    model, deq = preset.model, preset.deq
+    config = RunConfig.of_preset(task, args.preset)
     if args.config is not None:
-        model, deq = converted_config(task, preset, args.config)
-    config = RunConfig(task.name, args.preset, preset.data, 0, model, deq, preset.train)
+        config = converted_config(task, config, args.config)
     make_folder(args.out)
     arrays = import_checkpoint(task, config, args.file, args.out)
     size = sum(array.size for array in arrays.values())

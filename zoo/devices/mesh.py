@@ -6,8 +6,8 @@ import string
 
 import jax
 
+from jdeq.options import Options, option
 from zoo.errors import UserError
-from zoo.options import option
 
 # axes of every mesh: the last one is for parts of a layer, the others for samples; FSDP splits over
 # `data` only, so that `replica` can be the nodes and `data` the devices in a node
@@ -15,7 +15,7 @@ REPLICA, DATA, MODEL = AXES = ("replica", "data", "model")
 
 
 @dataclasses.dataclass(frozen=True)
-class Devices:
+class Devices(Options, what="device option", commands=("train",)):
     """How a run is spread over devices; it computes the same whatever this is.
 
     Not part of a run's configuration: a checkpoint goes on with any other devices.
@@ -36,7 +36,8 @@ class Devices:
     )
     fsdp: bool = option(False, "split parameters and optimiser state over the axis data")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.sizes()
 
     def sizes(self) -> dict[str, int]:

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import NamedTuple
 
-from zoo.options import from_data, option
+from jdeq.options import from_data, option
+from zoo.settings import ModelConfig
 
 
 class Design(NamedTuple):
@@ -38,7 +39,7 @@ DESIGNS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class LMConfig:
+class LMConfig(ModelConfig):
     """Sizes of a DEQ transformer.
 
     Words are numbered by frequency. `cutoffs` (c_1 < c_2 < ...) cut the vocabulary into clusters
@@ -77,52 +78,44 @@ class LMConfig:
         n_token: words in the vocabulary.
 
     Raises:
-        ValueError: a setting is impossible; the text names it and its value.
+        TypeError, ValueError: a setting is impossible; the text names it and its value.
     """
 
-    design: str = option("deq_lm", "deq_lm (later, pre-norm) or deq_seq (earlier, post-norm)")
-    n_layer: int = option(3, "blocks of the equilibrium function")
-    n_head: int = option(10, "attention heads")
-    d_model: int = option(700, "width of the state")
-    d_inner: int = option(14800, "inner width of the feed-forward part")
-    d_embed: int = option(700, "width of the most frequent words' vectors")
+    design: str = option(
+        "deq_lm", "the later one (pre-norm) or the earlier one (post-norm)", choices=DESIGNS
+    )
+    n_layer: int = option(3, "blocks of the equilibrium function", low=1)
+    n_head: int = option(10, "attention heads", low=1)
+    d_model: int = option(700, "width of the state", low=1)
+    d_inner: int = option(14800, "inner width of the feed-forward part", low=1)
+    d_embed: int = option(700, "width of the most frequent words' vectors", low=1)
     pre_norm: bool = option(True, "layer norms before, not after, attention and feed-forward")
     cutoffs: tuple[int, ...] = option((20_000, 40_000, 200_000), "where word clusters begin")
-    div_val: int = option(4, "how much narrower the vectors of each next cluster are")
+    div_val: int = option(4, "how much narrower the vectors of each next cluster are", low=1)
     tied: bool = option(True, "one set of word vectors for input and output")
     tied_projections: tuple[int, ...] = option(
         (1, 2, 3), "clusters whose input and output projections are one array"
     )
-    dropout: float = option(0.05, "dropout rate")
-    dropatt: float = option(0.0, "dropout rate of the attention map")
-    tgt_len: int = option(150, "tokens of a training segment")
-    mem_len: int = option(150, "positions remembered in training")
-    eval_tgt_len: int = option(150, "tokens of an evaluation segment", also=("eval",))
-    eval_mem_len: int = option(150, "positions remembered in evaluation", also=("eval", "sample"))
-    local_size: int = option(0, "positions a token may look at, its own included; 0: 1000")
+    dropout: float = option(0.05, "dropout rate", low=0, below=1)
+    dropatt: float = option(0.0, "dropout rate of the attention map", low=0, below=1)
+    tgt_len: int = option(150, "tokens of a training segment", low=1)
+    mem_len: int = option(150, "positions remembered in training", low=0)
+    eval_tgt_len: int = option(150, "tokens of an evaluation segment", low=1, also=("eval",))
+    eval_mem_len: int = option(
+        150, "positions remembered in evaluation", low=0, also=("eval", "sample")
+    )
+    local_size: int = option(0, "positions a token may look at, its own included; 0: 1000", low=0)
     zero_mean: bool = option(False, "take the feature mean out of the state (eigenvalue 1)")
     fan_in: bool = option(False, "initial weights scaled to the width, for narrow models")
     explicit: bool = option(False, "ordinary transformer: apply the blocks once, do not solve")
     remat: bool = option(False, "recompute the blocks in the backward pass, to save memory")
     softmax_chunk: int = option(
-        0, "tokens per step of the softmax, to save memory; 0: all", also=("eval",)
+        0, "tokens per step of the softmax, to save memory; 0: all", low=0, also=("eval",)
     )
-    n_token: int = from_data(267_735)
+    n_token: int = from_data(267_735, low=1)
 
-    def __post_init__(self):
-        for name in ("cutoffs", "tied_projections"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON gives lists
-        if self.design not in DESIGNS:
-            raise ValueError(f"design must be one of {', '.join(DESIGNS)}, got {self.design!r}")
-        for name in ("n_layer", "n_head", "d_model", "d_inner", "d_embed", "div_val", "n_token"):
-            self._at_least(1, name)
-        for name in ("tgt_len", "eval_tgt_len"):
-            self._at_least(1, name)
-        for name in ("mem_len", "eval_mem_len", "local_size", "softmax_chunk"):
-            self._at_least(0, name)
-        for name in ("dropout", "dropatt"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.d_model % self.n_head or self.d_model % 2:
             raise ValueError(
                 f"d_model must be even and divisible by n_head {self.n_head}, got {self.d_model}"
@@ -132,10 +125,6 @@ class LMConfig:
         if self.traits.pre_norm_only and not self.pre_norm:
             raise ValueError(f"pre_norm must be set for design {self.design}")
         self._check_clusters()
-
-    def _at_least(self, low: int, name: str) -> None:
-        if getattr(self, name) < low:
-            raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
 
     def _check_clusters(self) -> None:
         ends = (0, *self.cutoffs, self.n_token)

@@ -1,7 +1,5 @@
 """DEQ transformer language model (Bai, Kolter, Koltun, *Deep Equilibrium Models*, 2019)."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -64,7 +62,7 @@ class LanguageModel(nnx.Module):
         )
         self.dropout = IODropout(config, rngs=rngs)
         self.equilibrium = jdeq.nn.DEQ(
-            Blocks(config, **options), config=_applied_once(deq) if config.explicit else deq
+            Blocks(config, **options), config=deq.without_solver() if config.explicit else deq
         )
 
     def __call__(
@@ -161,8 +159,3 @@ def training_loss(
     loss = model.equilibrium.correction(jnp.mean, nlls)
     loss = loss + model.equilibrium.jac_loss(context, z, key, weight=jac_weight)
     return loss, (nlls[-1], info, memory.extended(z, context.u))
-
-
-def _applied_once(deq: jdeq.DEQConfig) -> jdeq.DEQConfig:
-    names = [f.name for f in dataclasses.fields(deq) if f.name.startswith(("norm_", "sn_"))]
-    return jdeq.DEQConfig(f_max_iter=0, grad=1, **{name: getattr(deq, name) for name in names})

@@ -2,11 +2,12 @@
 
 import dataclasses
 
-from zoo.options import from_data, option
+from jdeq.options import from_data, option
+from zoo.settings import ModelConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class MDEQConfig:
+class MDEQConfig(ModelConfig):
     """Sizes of an MDEQ; branch i works at 1/2^i of the resolution after the stem.
 
     Args:
@@ -22,23 +23,24 @@ class MDEQConfig:
         image_size: height and width of the input image.
 
     Raises:
-        ValueError: a setting is impossible; the text names it and its value.
+        TypeError, ValueError: a setting is impossible; the text names it and its value.
     """
 
-    channels: tuple[int, ...] = option((24, 24), "channels of each branch")
-    head_channels: tuple[int, ...] = option((8, 16), "bottleneck width of each head block")
-    final_channels: int = option(200, "channels before global pooling")
-    n_blocks: tuple[int, ...] = option((1, 1), "residual blocks of each branch")
-    n_groups: int = option(8, "groups of the group norms")
-    expansion: int = option(5, "inner width of a residual block, in multiples of its channels")
-    downsample_times: int = option(0, "how many stem convolutions have stride 2 (0, 1 or 2)")
-    n_classes: int = from_data(10)
-    in_channels: int = from_data(3)
-    image_size: tuple[int, int] = from_data((32, 32))
+    channels: tuple[int, ...] = option((24, 24), "channels of each branch", low=1)
+    head_channels: tuple[int, ...] = option((8, 16), "bottleneck width of each head block", low=1)
+    final_channels: int = option(200, "channels before global pooling", low=1)
+    n_blocks: tuple[int, ...] = option((1, 1), "residual blocks of each branch", low=1)
+    n_groups: int = option(8, "groups of the group norms", low=2)
+    expansion: int = option(
+        5, "inner width of a residual block, in multiples of its channels", low=1
+    )
+    downsample_times: int = option(0, "how many stem convolutions have stride 2", low=0, high=2)
+    n_classes: int = from_data(10, low=1)
+    in_channels: int = from_data(3, low=1)
+    image_size: tuple[int, int] = from_data((32, 32), low=1)
 
-    def __post_init__(self):
-        for name in ("channels", "head_channels", "n_blocks", "image_size"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON gives lists
+    def __post_init__(self) -> None:
+        super().__post_init__()
         n = len(self.channels)
         if n < 1:
             raise ValueError("channels must name at least one branch")
@@ -48,16 +50,6 @@ class MDEQConfig:
                     f"{name} must have one entry for each of the {n} channels, "
                     f"got {getattr(self, name)}"
                 )
-        for name in ("channels", "head_channels", "n_blocks", "image_size"):
-            if any(v < 1 for v in getattr(self, name)):
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("final_channels", "expansion", "n_classes", "in_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.downsample_times not in (0, 1, 2):
-            raise ValueError(f"downsample_times must be 0, 1 or 2, got {self.downsample_times}")
-        if self.n_groups < 2:
-            raise ValueError(f"n_groups must be at least 2, got {self.n_groups}")
         for groups in (self.n_groups, self.n_groups // 2):
             if any(c % groups for c in self.channels):
                 raise ValueError(

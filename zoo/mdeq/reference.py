@@ -15,11 +15,10 @@ from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.model import MDEQ
 from zoo.mdeq.torch_names import torch_names
 from zoo.mdeq.upstream import model_config
-from zoo.upstream.reference import Arrays
+from zoo.upstream.reference import Arrays, deq_config
 from zoo.upstream.transfer import import_arrays
 
 FILES = ("state", "effective_weights", "io", "grads_ift", "grads_phantom")
-NORM_OPTIONS = ("norm_type", "norm_no_scale", "norm_clip", "norm_clip_value", "norm_target_norm")
 
 
 class Maps(Arrays):
@@ -59,7 +58,7 @@ class Reference:
             return cls(
                 folder=folder,
                 config=model_config(content, x.shape[1], x.shape[2:]),
-                norm={k: content["deq_args"][k] for k in NORM_OPTIONS},
+                norm=deq_config("deq_args", content["deq_args"]).part("norm"),
                 phantom={k: content["meta"]["phantom"][k] for k in ("grad", "tau")},
                 files=files,
             )

@@ -11,8 +11,7 @@ import jdeq
 from zoo.arrays import load_arrays
 from zoo.errors import UserError
 
-DEQ_OPTIONS = tuple(jdeq.DEQConfig().to_dict())
-WITHOUT_EFFECT = ("hook_ift", "jac_incremental", "sradius_mode", "no_stat", "mem")
+WITHOUT_EFFECT = (*jdeq.DEQConfig.WITHOUT_COUNTERPART, "mem")  # on what is compared
 
 
 class Tolerances(NamedTuple):
@@ -93,8 +92,9 @@ def deq_config(what: str, options: Any, **changes: Any) -> jdeq.DEQConfig:
     Raises:
         UserError: an option is unknown, the norm's are missing, or a value is out of range.
     """
-    norm = [name for name in DEQ_OPTIONS if name.startswith("norm_")]
-    options = check_fields(what, options, norm, (*DEQ_OPTIONS, *WITHOUT_EFFECT))
+    default = jdeq.DEQConfig()
+    optional = (*default.to_dict(), *WITHOUT_EFFECT)
+    options = check_fields(what, options, default.part("norm"), optional)
     kept = {k: v for k, v in options.items() if k not in WITHOUT_EFFECT}
     try:
         return jdeq.DEQConfig.from_dict(kept | changes)

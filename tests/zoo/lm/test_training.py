@@ -261,7 +261,7 @@ def test_the_sample_command(trained, capsys):
         ("--temperature -1", "--temperature must be"),
         ("--length 0", "--length must be at least 1"),
         ("--seed -1", "--seed must not be negative"),
-        ("--eval_mem_len -1", "eval_mem_len must be at least 0"),
+        ("--eval_mem_len -1", "eval_mem_len must be >= 0, got -1"),
         ("--eval_tgt_len 3", "--eval_tgt_len"),
     ],
 )

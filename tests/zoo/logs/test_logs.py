@@ -64,8 +64,8 @@ def test_compare(two, toy, tmp_path, capsys):
         ("compare", "RUN"),
         ("compare {run} /nowhere", "/nowhere: no such folder"),
         ("train toy --spectral_radius --out {empty}", "model 'toy' does not tell its equilibrium"),
-        ("train toy --max_skips 0", "max_skips must be at least 1"),
-        ("train toy --keep 0", "keep must be at least 1"),
+        ("train toy --max_skips 0", "max_skips must be >= 1, got 0"),
+        ("train toy --keep 0", "keep must be >= 1, got 0"),
     ],
 )
 def test_mistakes_are_named(argv, named, two, toy, tmp_path, capsys):

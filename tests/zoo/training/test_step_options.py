@@ -126,7 +126,7 @@ def test_tolerances_that_bfloat16_cannot_meet(counting_task, tiny_run, tiny_data
             tiny_run, train=train, deq=dataclasses.replace(tiny_run.deq, **change)
         )
         prefix = "b" if "ift" in change else "f"
-        with pytest.raises(UserError, match=f"--{prefix}_stop_mode rel and a --{prefix}_tol"):
+        with pytest.raises(UserError, match=f"{prefix}_stop_mode must be 'rel' and {prefix}_tol"):
             Trainer(counting_task, run, tiny_data)
 
 
