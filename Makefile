@@ -23,10 +23,11 @@ notebooks: $(VENV)/.dev  ## executes every notebook
 	$(BIN)/python -m pytest -q tests/test_notebooks.py
 
 GOLDEN ?= ../shared/golden
-parity: $(VENV)/.dev  ## compares the models with all reference folders in GOLDEN
-	for folder in $(wildcard $(GOLDEN)/mdeq_cifar/*/); do \
+REFERENCES = tests/reference $(GOLDEN)
+parity: $(VENV)/.dev  ## compares the models with all reference folders, shipped and in GOLDEN
+	for folder in $(wildcard $(REFERENCES:%=%/mdeq_cifar/*/)); do \
 	  $(BIN)/python -m zoo parity mdeq $$folder || exit 1; done
-	for folder in $(wildcard $(GOLDEN)/deq_lm/*/ $(GOLDEN)/deq_seq/*/); do \
+	for folder in $(wildcard $(REFERENCES:%=%/deq_lm/*/) $(REFERENCES:%=%/deq_seq/*/)); do \
 	  $(BIN)/python -m zoo parity lm $$folder || exit 1; done
 
 bench: $(VENV)/.bench  ## measures jdeq beside its peers

@@ -1,4 +1,7 @@
-"""Reference numbers of TorchDEQ for the core; what they mean is told in the README beside them."""
+"""What the originals computed: in `reference` beside this file, or in `../shared/golden`.
+
+The READMEs there say how each was made and what its arrays mean.
+"""
 
 import json
 import pathlib
@@ -6,22 +9,27 @@ import pathlib
 import numpy as np
 import pytest
 
-FOLDER = pathlib.Path(__file__).parents[1] / "../shared/golden/core"
+SHIPPED = pathlib.Path(__file__).parent / "reference"
+LARGER = pathlib.Path(__file__).parents[1] / "../shared/golden"
+
+
+def reference_folder(name):
+    """The folder of that name, "mdeq_cifar/two_branch" say; skips a test where it is not here."""
+    for parent in (SHIPPED, LARGER):
+        if (parent / name).is_dir():
+            return parent / name
+    pytest.skip(f"the reference folder {LARGER / name} is not here")
 
 
 def load(name):
-    """The arrays of a reference file and its list of cases; skips a module that lacks them."""
-    if not FOLDER.is_dir():
-        pytest.skip("../shared/golden is not here", allow_module_level=True)
-    with np.load(FOLDER / f"{name}.npz") as arrays:
-        return dict(arrays), json.loads((FOLDER / f"{name}.json").read_text())["cases"]
+    """The arrays of one of the core's reference files."""
+    with np.load(SHIPPED / "core" / f"{name}.npz") as arrays:
+        return dict(arrays)
 
 
-def load_json(name):
-    """A reference that is text alone; skips a test where it is missing."""
-    if not FOLDER.is_dir():
-        pytest.skip("../shared/golden is not here")
-    return json.loads((FOLDER / f"{name}.json").read_text())
+def load_cases(name):
+    """What was run to make that file, or a reference that is text alone."""
+    return json.loads((SHIPPED / "core" / f"{name}.json").read_text())
 
 
 def fields(arrays, prefix):

@@ -36,7 +36,7 @@ def with_gain(p, z):
 
 
 def problem(name):
-    golden, _ = load(name)
+    golden = load(name)
     if "multi" in name:
         z0 = golden["z1_0"], golden["z2_0"]
         return Problem(

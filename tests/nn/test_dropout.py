@@ -11,7 +11,7 @@ from flax import nnx
 import jdeq
 from jdeq.nn.dropout import dropout_layers
 
-from ..golden import load_json
+from ..golden import load_cases
 
 KEY = jax.random.key(0)
 X = jnp.asarray(np.random.default_rng(0).normal(size=(8, 6)), jnp.float32)
@@ -33,13 +33,8 @@ def layer(cell=None, **options):
     return jdeq.nn.DEQ(cell or Cell(), jdeq.DEQConfig(**options))
 
 
-def golden_cases():
-    return load_json("dropout")["cases"]
-
-
-@pytest.mark.parametrize("index", range(13))
-def test_golden_shapes_and_values(index):
-    case = golden_cases()[index]
+@pytest.mark.parametrize("case", load_cases("dropout"), ids=lambda case: case["cls"])
+def test_golden_shapes_and_values(case):
     options = {} if case["token_first"] is None else {"token_first": case["token_first"]}
     drop = getattr(jdeq.nn, case["cls"])(case["p"], rngs=nnx.Rngs(0), **options)
     shape = tuple(case["input_shape"])

@@ -10,11 +10,11 @@ from flax import nnx
 
 import jdeq
 
-from ..golden import fields, load
+from ..golden import fields, load, load_cases
 from ..norm.test_spectral import largest_singular_value
 from .test_weight_norm import KINDS, Net
 
-WEIGHTS, CASES = load("spectral_norm")
+WEIGHTS, CASES = load("spectral_norm"), load_cases("spectral_norm")
 DOUBLE = {"param_dtype": jnp.float64, "rngs": nnx.Rngs(0)}
 MODULES = {  # how to make it, and where the axes of PyTorch's weight go
     "linear": (lambda: nnx.Linear(7, 5, **DOUBLE), (1, 0)),

@@ -10,9 +10,9 @@ import pytest
 
 import jdeq
 
-from ..golden import fields, load
+from ..golden import fields, load, load_cases
 
-WEIGHTS, CASES = load("spectral_norm")
+WEIGHTS, CASES = load("spectral_norm"), load_cases("spectral_norm")
 RNG = np.random.default_rng(0)
 
 

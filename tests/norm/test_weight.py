@@ -11,9 +11,9 @@ import pytest
 
 import jdeq
 
-from ..golden import fields, load
+from ..golden import fields, load, load_cases
 
-WEIGHTS, CASES = load("weight_norm")
+WEIGHTS, CASES = load("weight_norm"), load_cases("weight_norm")
 RNG = np.random.default_rng(0)
 
 

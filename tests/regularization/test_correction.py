@@ -9,7 +9,7 @@ import pytest
 
 import jdeq
 
-from ..golden import load
+from ..golden import load, load_cases
 
 KEY = jax.random.key(0)
 STATES = [jnp.full((2, 3), float(i)) for i in (1, 2, 3)]
@@ -20,9 +20,9 @@ def mse(z, y):
 
 
 def test_golden_losses():
-    arrays, cases = load("fp_correction")
+    arrays = load("fp_correction")
     zs, y, y2, mask = (jnp.asarray(arrays[k]) for k in ("zs", "y", "y2", "mask"))
-    for case in cases:
+    for case in load_cases("fp_correction"):
         n = case["n_states"]
         states, loss_fn = list(zs[:n]), lambda z: mse(z, y)
         if case["crit"] == "masked_mae":

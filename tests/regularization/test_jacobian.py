@@ -23,7 +23,7 @@ def golden_f(arrays, w=None):
 
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_golden_value_and_gradient(n):
-    arrays, _ = load("regularisation")
+    arrays = load("regularisation")
     eps = jnp.asarray(arrays[f"jac_reg{n}__eps"])
     z = jnp.asarray(arrays["z"])
 
@@ -47,7 +47,7 @@ def many(f, z, n=10_000, **how):
 
 @pytest.mark.parametrize("distribution", ["normal", "rademacher"])
 def test_the_mean_is_the_frobenius_norm(distribution):
-    arrays, _ = load("regularisation")
+    arrays = load("regularisation")
     values = many(golden_f(arrays), jnp.asarray(arrays["z"]), distribution=distribution)
     np.testing.assert_allclose(values.mean(), arrays["trJJt_over_size"], rtol=0.01)
 

@@ -7,7 +7,7 @@ import pytest
 
 import jdeq
 
-from ..golden import load_json
+from ..golden import load_cases
 
 KEY = jax.random.key(0)
 
@@ -51,7 +51,7 @@ def test_the_weight_grows_in_steps():
 
 
 def test_golden_mixed_init():
-    for case in load_json("mixed_init")["cases"]:
+    for case in load_cases("mixed_init"):
         z = np.asarray(jdeq.mixed_init(jax.random.key(case["seed_offset"]), tuple(case["shape"])))
         n, nonzero = z.size, z[z != 0]
         assert z.shape == tuple(case["shape"]) and n == case["n"]

@@ -74,7 +74,7 @@ CASES = [
 @pytest.mark.slow
 @pytest.mark.parametrize("name, n", CASES)
 def test_golden_power_method(name, n):
-    arrays, _ = load("regularisation")
+    arrays = load("regularisation")
     golden = lambda field: arrays[f"power_{name}__{field}"]
     w, z, v0 = (jnp.asarray(a) for a in (golden("W"), arrays["z"], golden("v0")))
     f = lambda z: jnp.tanh(z @ w.T)
@@ -88,7 +88,7 @@ def test_golden_power_method(name, n):
 
 @pytest.mark.parametrize("name", ["real", "complex", "general"])
 def test_growth_against_golden_eigenvalues(name):
-    arrays, _ = load("regularisation")
+    arrays = load("regularisation")
     w = jnp.asarray(arrays[f"power_{name}__W"])
     found = jdeq.spectral_radius(lambda z: jnp.tanh(z @ w.T), jnp.asarray(arrays["z"]), KEY)
     np.testing.assert_allclose(found, arrays[f"power_{name}__true_radius"], rtol=0.02)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jdeq
+from tests.golden import reference_folder
 from zoo.data.samples import Samples
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.task import MDEQTask
@@ -17,7 +18,6 @@ from zoo.settings import TrainConfig
 from zoo.task import Data
 
 SHARED = pathlib.Path(__file__).parents[2] / "../shared"
-GOLDEN = SHARED / "golden/mdeq_cifar"
 
 TINY = MDEQConfig(
     channels=(4,),  # one branch compiles in a fraction of the time of two
@@ -49,17 +49,10 @@ def toy(monkeypatch):
     monkeypatch.setitem(MODELS, "toy", "tests.zoo.toy_lm")
 
 
-def reference_folder(folder: pathlib.Path) -> pathlib.Path:
-    """The folder; the test is skipped where the reference data are not there."""
-    if not folder.is_dir():
-        pytest.skip(f"the reference folder {folder} is not here")
-    return folder
-
-
 @pytest.fixture
 def golden():
     """Gives a reference folder by name, or skips."""
-    return lambda name: reference_folder(GOLDEN / name)
+    return lambda name: reference_folder(f"mdeq_cifar/{name}")
 
 
 @pytest.fixture

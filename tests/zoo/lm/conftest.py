@@ -6,17 +6,17 @@ import pytest
 from flax import nnx
 
 import jdeq
-from tests.zoo.conftest import SHARED, reference_folder
+from tests.golden import reference_folder
 from zoo.lm.config import LMConfig
 from zoo.lm.model import LanguageModel
 
-GOLDEN = SHARED / "golden"
 FOLDERS = (
     "deq_lm/unroll12",
     "deq_lm/convergent",
     "deq_lm/div1_local",
     "deq_lm/div1_adaptive",
     "deq_seq/post_ln",
+    "deq_seq/post_ln_cut",
     "deq_seq/pre_ln",
 )
 TINY = LMConfig(
@@ -66,4 +66,4 @@ def make(config: LMConfig, deq: jdeq.DEQConfig = UNROLLED, *, scale: float = 0.0
 @pytest.fixture
 def golden_lm():
     """Gives a reference folder by name, or skips."""
-    return lambda name: reference_folder(GOLDEN / name)
+    return reference_folder

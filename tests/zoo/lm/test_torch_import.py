@@ -89,14 +89,14 @@ def test_code_in_a_file_is_not_run(tmp_path, ending):
 
 def test_torch_files(tmp_path, golden_lm):
     torch = pytest.importorskip("torch")
-    state = load_arrays(golden_lm("deq_lm/convergent") / "state.npz")
+    state = load_arrays(golden_lm("deq_seq/post_ln_cut") / "state.npz")
     torch.save({k: torch.from_numpy(v) for k, v in state.items()}, tmp_path / "state.pt")
     loaded = load_arrays(tmp_path / "state.pt")
     assert all(np.array_equal(loaded[name], value) for name, value in state.items())
 
 
 def test_import_and_export_commands(golden_lm, tmp_path, capsys):
-    folder = golden_lm("deq_lm/convergent")
+    folder = golden_lm("deq_seq/post_ln_cut")
     config, out, back = folder / "config.json", tmp_path / "run", tmp_path / "back.npz"
     argv = ["import", "lm", folder / "state.npz", "--config", config, "--out", out]
     assert main([str(a) for a in argv]) == 0

@@ -22,7 +22,7 @@ def test_golden_folder(golden, name):
 def copy(golden, tmp_path):
     """A writable copy of a reference folder."""
     folder = tmp_path / "reference"
-    shutil.copytree(golden("two_branch"), folder)
+    shutil.copytree(golden("three_branch_deep"), folder)
     for path in folder.iterdir():
         path.chmod(0o644)
     folder.chmod(0o755)
