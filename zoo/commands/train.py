@@ -63,7 +63,7 @@ def train(argv: Sequence[str]) -> int:
     text = "trace some steps with jax.profiler, and tell what the host does between them"
     run.add_argument("--profile", action="store_true", help=text)
     add_plugin_option(run)
-    add_process_options(parser.add_argument_group("several processes"))
+    add_process_options(parser)
     add_options(parser, Devices(), "devices", command="train")
     defaults.add_options(parser, command="train")
     args = parser.parse_args(argv[1:])

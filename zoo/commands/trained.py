@@ -93,7 +93,7 @@ def _checkpoint_and_changes(
 
 
 def _add_eval_options(task: Task, parser: argparse.ArgumentParser) -> None:
-    add_process_options(parser.add_argument_group("several processes"))
+    add_process_options(parser)
 
 
 def _add_sample_options(task: Task, parser: argparse.ArgumentParser) -> None:

@@ -1,27 +1,55 @@
 """Runs of several processes, each with devices of its own."""
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 
+from jdeq.command_line import add_options, read_options
+from jdeq.options import Options, option
 from zoo.errors import UserError
 
 HEARTBEAT = 30  # seconds of silence after which a process counts as dead
 SHUTDOWN = 20  # seconds that a process which is done waits for the others
 
 
-def add_process_options(group: Any) -> None:
-    """Adds `--distributed`, `--coordinator`, `--num_processes` and `--process_id`."""
-    group.add_argument(
-        "--distributed",
-        action="store_true",
-        help="one of several processes, as Slurm, Open MPI, Kubernetes or a TPU pod started them",
+@dataclasses.dataclass(frozen=True)
+class Processes(Options, what="process option"):
+    """Which process of how many this is; by default there are no others.
+
+    Raises:
+        TypeError, ValueError: an option is out of range, or they do not fit together.
+    """
+
+    distributed: bool = option(
+        False, "one of several processes, as Slurm, Open MPI, Kubernetes or a TPU pod started them"
     )
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, elsewhere")
-    group.add_argument("--num_processes", type=int, metavar="N", help="how many processes")
-    group.add_argument("--process_id", type=int, metavar="I", help="which one this is, from 0 on")
+    coordinator: str | None = option(None, "address of process 0, elsewhere", metavar="HOST:PORT")
+    num_processes: int | None = option(None, "how many processes", low=1, metavar="N")
+    process_id: int | None = option(None, "which one this is, from 0 on", low=0, metavar="I")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [value is not None for value in self.by_hand]
+        if any(given) and (self.distributed or not all(given)):
+            raise ValueError(
+                "several processes: give --distributed alone, or --coordinator HOST:PORT, "
+                "--num_processes N and --process_id I"
+            )
+        _, number, index = self.by_hand
+        if number is not None and index is not None and index >= number:
+            raise ValueError(f"process_id must be from 0 to {number - 1}, got {index}")
+
+    @property
+    def by_hand(self) -> tuple[str | None, int | None, int | None]:
+        """Coordinator, number and index; None each: the surroundings know."""
+        return self.coordinator, self.num_processes, self.process_id
+
+
+def add_process_options(parser: argparse.ArgumentParser) -> None:
+    """Adds `--distributed`, `--coordinator`, `--num_processes` and `--process_id`."""
+    add_options(parser, Processes(), "several processes")
 
 
 def join_processes(argv: Sequence[str]) -> None:
@@ -35,27 +63,18 @@ def join_processes(argv: Sequence[str]) -> None:
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_process_options(parser)
-    args = parser.parse_known_args(argv)[0]
-    by_hand = (args.coordinator, args.num_processes, args.process_id)
-    if not args.distributed and all(value is None for value in by_hand):
+    try:
+        processes = read_options(parser.parse_known_args(argv)[0], Processes())
+    except ValueError as e:
+        raise UserError(str(e)) from e
+    if processes == Processes():
         return
-    if args.distributed != all(value is None for value in by_hand) or (
-        not args.distributed and None in by_hand
-    ):
-        raise UserError(
-            "several processes: give --distributed alone, or --coordinator HOST:PORT, "
-            "--num_processes N and --process_id I"
-        )
-    if not args.distributed and not 0 <= args.process_id < args.num_processes:
-        raise UserError(
-            f"--process_id must be from 0 to {args.num_processes - 1}, got {args.process_id}"
-        )
     if jax.distributed.is_initialized():
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
-            *by_hand,
+            *processes.by_hand,
             initialization_timeout=120,
             heartbeat_timeout_seconds=HEARTBEAT,
             shutdown_timeout_seconds=SHUTDOWN,

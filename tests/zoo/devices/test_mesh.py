@@ -248,7 +248,7 @@ def test_eval_needs_not_split_the_batch_of_training(toy_config, tmp_path, capsys
         ("--num_processes 2", "give --distributed alone, or --coordinator"),
         (
             "--coordinator localhost:1 --num_processes 2 --process_id 2",
-            "--process_id must be from 0 to 1, got 2",
+            "process_id must be from 0 to 1, got 2",
         ),
     ],
 )
