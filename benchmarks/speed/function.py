@@ -42,4 +42,9 @@ class Function:
     def cotangent(self) -> State:
         """What the loss of gradient rows multiplies the solution with."""
         rng = np.random.default_rng(1)
-        return tuple(rng.normal(size=z.shape).astype(np.float32) for z in self.z0)
+        return tuple(rng.normal(size=z.shape).astype(z.dtype) for z in self.z0)
+
+    def cast(self, dtype: Any) -> "Function":
+        """The same in another dtype."""
+        theta = {name: a.astype(dtype) for name, a in self.theta.items()}
+        return dataclasses.replace(self, theta=theta, z0=tuple(z.astype(dtype) for z in self.z0))

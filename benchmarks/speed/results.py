@@ -17,6 +17,14 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def version(package: str) -> str | None:
+    """Of a package, if it is there."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # run from a checkout, or not there
+        return "checkout" if util.find_spec(package.replace("-", "_")) else None
+
+
 def machine() -> dict[str, Any]:
     """Date, processor, cores, threads, versions."""
     cpu = platform.processor() or platform.machine()
@@ -24,13 +32,7 @@ def machine() -> dict[str, Any]:
     if cpuinfo.exists():
         names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
         cpu = names[0].split(":")[1].strip() if names else cpu
-    versions = {}
-    for name in LIBRARIES:
-        if util.find_spec(name):
-            try:
-                versions[name] = metadata.version(name)
-            except metadata.PackageNotFoundError:  # run from a checkout
-                versions[name] = "checkout"
+    versions = {name: v for name in LIBRARIES if (v := version(name)) is not None}
     return {
         "date": str(datetime.date.today()),
         "cpu": cpu,

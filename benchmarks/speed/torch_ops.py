@@ -1,5 +1,6 @@
 """The operations in PyTorch; images NCHW, the layout that TorchDEQ's models use."""
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -50,25 +51,37 @@ def place_graph(graph: Graph | None):
     return torch.sparse_csr_tensor(starts, cols, values, size=(graph.size, graph.size))
 
 
+def tensor(a: np.ndarray) -> torch.Tensor:
+    """A copy on the current device; NumPy's bfloat16 is none that torch knows."""
+    if a.dtype.kind == "f":
+        return torch.tensor(a.copy())
+    return torch.tensor(a.astype(np.float32)).to(getattr(torch, a.dtype.name))
+
+
+def array(a: torch.Tensor) -> np.ndarray:
+    """Back, from any device; bfloat16 in float32."""
+    a = a.detach().cpu()
+    return (a.float() if a.dtype == torch.bfloat16 else a).numpy()
+
+
 def place_theta(theta):
     """Weights and injections, in torch's layouts."""
 
     def place(name, a):
-        if a.ndim < 4:
-            return torch.tensor(a)
-        moved = a.transpose(3, 2, 0, 1) if not name.startswith("x") else to_nchw(a)
-        return torch.tensor(moved.copy())
+        if a.ndim < 4 or name.startswith("x"):
+            return tensor(to_nchw(a))
+        return tensor(a.transpose(3, 2, 0, 1))
 
     return {name: place(name, a) for name, a in theta.items()}
 
 
 def place_state(z: State):
-    return tuple(torch.tensor(to_nchw(a).copy()) for a in z)
+    return tuple(tensor(to_nchw(a)) for a in z)
 
 
 def state_of(z) -> State:
     """Back to NumPy, in the layouts of `Function`."""
-    arrays = (a.detach().numpy() for a in z)
+    arrays = map(array, z)
     return tuple(a if a.ndim < 4 else a.swapaxes(-3, -2).swapaxes(-2, -1) for a in arrays)
 
 
@@ -77,7 +90,7 @@ def gradient_of(theta):
 
     def back(name, a):
         if a.ndim == 4 and not name.startswith("x"):
-            return a.permute(2, 3, 1, 0).numpy()
+            return array(a.permute(2, 3, 1, 0))
         return state_of((a,))[0]
 
     return {name: back(name, a.grad) for name, a in theta.items()}

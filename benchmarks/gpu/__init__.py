@@ -1,0 +1,1 @@
+"""Measurements for a machine with an accelerator, within minutes."""

@@ -1,0 +1,74 @@
+"""The same solves by jdeq and by TorchDEQ, to the same residual."""
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from benchmarks.speed.by_jdeq import Jdeq
+from benchmarks.speed.grid import BareTimes, measure
+from benchmarks.speed.runs import Library, Task
+
+from .cases import Case, cases
+from .context import Context, Jobs, Row, Skip
+
+NOTES = """Every solve and gradient is verified (NumPy in float64; plain iteration) before it is
+timed; `own` is what is left without as many bare evaluations and products in the same library.
+`x` is the peer's time over jdeq's. float32 is computed as float32 (precision "highest", TF32 off)
+in both."""
+
+# the tolerance that each dtype can reach
+TOLS = {"float32": 1e-3, "bfloat16": 3e-2}
+FORWARD = (Task("fixed point"), Task("Anderson"), Task("Broyden"))
+GRADIENTS = (Task("fixed point", "IFT: default"), Task("Broyden", "IFT: Broyden"))
+
+
+def jobs(context: Context) -> Jobs:
+    if importlib.util.find_spec("torchdeq") is None:
+        raise Skip("torchdeq is not installed")
+    import torch
+
+    from .by_torch import TorchDEQ
+
+    jax.config.update("jax_default_matmul_precision", "highest")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    # compiling takes as long as all the rest
+    ways = (False,) if context.quick else (False, True)
+    libraries: list[Any] = [Jdeq(), *(TorchDEQ(context.device, compiles=way) for way in ways)]
+    for case in cases(quick=context.quick):
+        yield str(case), lambda case=case: rows(case, libraries, context)
+        if context.quick:
+            return
+
+
+def rows(case: Case, libraries: Sequence[Library], context: Context) -> list[Row]:
+    function = case.function()
+    bares = {library.name: BareTimes(library.bare(function)) for library in libraries}
+    # gradients of so few digits have no reference
+    tasks = FORWARD + (GRADIENTS if case.dtype == "float32" else ())
+    found = []
+    for task in tasks[-1:] if context.quick else tasks:
+        tol = TOLS[case.dtype]
+        row = measure(function, task, tol, libraries, bares, context.effort)
+        found += flat(str(case), str(task), row["libraries"])
+        if context.seconds_left() < 0:
+            break
+    return found
+
+
+def flat(case: str, task: str, libraries: dict[str, dict[str, Any]]) -> list[Row]:
+    """A row for each library."""
+    ours = libraries["jdeq"].get("total_ms")
+    rows = []
+    for name, entry in libraries.items():
+        row: Row = {"function": case, "task": task, "library": name}
+        if "failure" in entry:
+            row["total ms"] = entry["failure"]
+        else:
+            names = ("residual", "gradient_error", "evaluations", "products")
+            row |= {key: entry.get(key) for key in names}
+            row |= {"total ms": entry["total_ms"], "own ms": entry["own_ms"]}
+            row["x"] = entry["total_ms"] / ours if ours else None
+        rows.append(row)
+    return rows

@@ -1,0 +1,78 @@
+"""The results in Markdown."""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+from .plan import FLAGS, PARTS, Part
+from .records import Records
+
+
+def markdown(records: Records) -> str:
+    """A table for every part that has rows, and what is missing."""
+    out = ["# On an accelerator", "`python -m benchmarks.gpu`: " + about(records.machine())]
+    jobs = records.jobs()
+    for part in PARTS:
+        mine = [r for r in jobs if (r["section"], r["flags"]) == (part.section, part.flags)]
+        if mine:
+            out += [title(part), notes(part)]
+            out += [table(rows) for r in [gathered(mine)] for rows in r if rows]
+            out += [missing(mine)]
+    return "\n\n".join(filter(None, out)) + "\n"
+
+
+def about(machine: dict[str, Any]) -> str:
+    """One paragraph."""
+    versions = ", ".join(f"{name} {v}" for name, v in machine.get("versions", {}).items())
+    found = [f"{name} {value}" for name, value in machine.items() if name != "versions" and value]
+    return "; ".join([*found, versions])
+
+
+def title(part: Part) -> str:
+    flags = f" with `{FLAGS[part.flags]}`" if FLAGS[part.flags] else ""
+    return f"## {part.section}{flags}"
+
+
+def notes(part: Part) -> str:
+    try:
+        return importlib.import_module(f"{__package__}.{part.module}").NOTES
+    except ImportError:  # made where more was installed
+        return ""
+
+
+def gathered(jobs: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """All rows in one table."""
+    return [[row for job in jobs for row in job.get("rows", ())]]
+
+
+def missing(jobs: Sequence[dict[str, Any]]) -> str:
+    """What could not be measured, and why."""
+    lines = [
+        f"- {job['job']}: {word}, {job[word]}"
+        for job in jobs
+        for word in ("skipped", "failed")
+        if word in job
+    ]
+    return "\n".join(lines)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Columns in the order in which rows name them."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = ["| " + " | ".join(columns) + " |"]
+    numbers = [all(not isinstance(row.get(c), str) for row in rows) for c in columns]
+    lines += ["| " + " | ".join("---:" if n else "---" for n in numbers) + " |"]
+    lines += ["| " + " | ".join(cell(row.get(c)) for c in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    if isinstance(value, float):
+        return f"{value:.4g}" if value < 1e5 else f"{value:.0f}"
+    if isinstance(value, list):
+        return " ".join(map(cell, value))
+    return str(value).replace("|", "/").replace("\n", " ")
