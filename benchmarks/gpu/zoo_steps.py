@@ -1,7 +1,6 @@
 """Training steps of the zoo's models on random data."""
 
 import dataclasses
-import importlib.util
 import statistics
 import time
 from collections.abc import Iterator
@@ -10,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from .context import Context, Jobs, Row, Skip
+from .context import Context, Jobs, Row
+from .zoo_runs import check_packages, trainer
 
 NOTES = """Through the zoo's own trainer, random numbers in place of data, batches sent to the
 device anew at every step. bfloat16 solves by the relative residual, to 1e-2. `waiting ms` is a
@@ -74,31 +74,25 @@ def random_batch(model: str, sizes: Any, batch: int, rng: np.random.Generator):
 
 
 def jobs(context: Context) -> Jobs:
-    if importlib.util.find_spec("grain") is None:
-        raise Skip("grain is not installed")
+    check_packages()
     for one in measured(quick=context.quick):
         yield str(one), lambda one=one: rows(one, context)
 
 
 def rows(one: Measured, context: Context) -> list[Row]:
     from zoo.registry import get_task
-    from zoo.run import RunConfig
     from zoo.task import Data
-    from zoo.training.trainer import Trainer
 
-    task = get_task(one.model)
-    preset = task.presets[one.preset]
-    train = dataclasses.replace(preset.train, batch_size=one.batch, compute_dtype=one.dtype)
-    deq = dataclasses.replace(preset.deq, **dict(one.deq))
+    sizes = get_task(one.model).presets[one.preset].model
     rng = np.random.default_rng(0)
-    split = RandomBatches([random_batch(one.model, preset.model, one.batch, rng) for _ in range(4)])
-    config = RunConfig(task.name, one.preset, preset.data, 0, preset.model, deq, train)
+    split = RandomBatches([random_batch(one.model, sizes, one.batch, rng) for _ in range(4)])
+    settings = {"batch_size": one.batch, "compute_dtype": one.dtype}
     start = time.perf_counter()
-    trainer = Trainer(task, config, Data(split, split))
-    metrics = jax.device_get(trainer.update(split.batches[0]))
+    run = trainer(one.model, one.preset, Data(split, split), deq=dict(one.deq), **settings)
+    metrics = jax.device_get(run.update(split.batches[0]))
     compiling = time.perf_counter() - start
-    in_a_row, waiting = steps(trainer, split.batches, 2 if context.quick else IN_A_ROW)
-    size = sum(a.size for a in jax.tree.leaves(trainer.state.params))
+    in_a_row, waiting = steps(run, split.batches, 2 if context.quick else IN_A_ROW)
+    size = sum(a.size for a in jax.tree.leaves(run.state.params))
     return [
         {
             "model": str(one),
@@ -113,14 +107,14 @@ def rows(one: Measured, context: Context) -> list[Row]:
     ]
 
 
-def steps(trainer: Any, batches: list[Any], in_a_row: int) -> tuple[float, float]:
+def steps(run: Any, batches: list[Any], in_a_row: int) -> tuple[float, float]:
     """Median seconds of a step, many in a row, and alone."""
 
     def some(n: int) -> float:
         start = time.perf_counter()
         for i in range(n):
-            trainer.update(batches[i % len(batches)])
-        jax.block_until_ready(trainer.state)
+            run.update(batches[i % len(batches)])
+        jax.block_until_ready(run.state)
         return (time.perf_counter() - start) / n
 
     some(2)
