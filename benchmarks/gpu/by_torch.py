@@ -12,6 +12,7 @@ import torch._functorch.config
 from benchmarks.speed import by_torchdeq, torch_ops
 from benchmarks.speed.function import Function
 from benchmarks.speed.runs import Run, Task
+from benchmarks.speed.verify import WrongSolution
 
 
 class TorchDEQ(by_torchdeq.TorchDEQ):
@@ -29,8 +30,11 @@ class TorchDEQ(by_torchdeq.TorchDEQ):
             run = super().prepare(self.shown(function), task, tol)
 
         def call(tol: float, backward_tol: float):
-            out = run.call(tol, backward_tol)
-            self.wait()
+            try:
+                out = run.call(tol, backward_tol)
+                self.wait()
+            except RuntimeError as error:  # no kernel for a dtype, no memory, no compiler
+                raise WrongSolution(str(error).splitlines()[0][:200]) from error
             return out
 
         return dataclasses.replace(run, call=call)

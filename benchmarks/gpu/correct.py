@@ -2,7 +2,6 @@
 
 import functools
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -56,10 +55,24 @@ def jobs(context: Context) -> Jobs:
         yield f"{dtype}, precision {precision}", functools.partial(together, checks)
 
 
-def together(checks: list[Callable[[], Row]]) -> list[Row]:
+def together(checks: list[functools.partial[Row]]) -> list[Row]:
     """XLA compiles outside of the interpreter's lock."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda check: check(), checks))
+        return list(pool.map(checked, checks))
+
+
+def checked(check: functools.partial[Row]) -> Row:
+    """What it finds; an error is a finding too."""
+    try:
+        return check()
+    except Exception as error:
+        solver, *others = map(str, check.args[1:])
+        return {
+            "solver": solver,
+            "backward": ", ".join(others),
+            "ok": False,
+            "status": f"{type(error).__name__}: {error}"[:200],
+        }
 
 
 def f(theta: Theta, z: jax.Array, curve: float = CURVE) -> jax.Array:

@@ -1,12 +1,14 @@
 """The same solves by jdeq and by TorchDEQ, to the same residual."""
 
+import functools
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
 from benchmarks.speed.by_jdeq import Jdeq
+from benchmarks.speed.function import Function
 from benchmarks.speed.grid import BareTimes, measure
 from benchmarks.speed.runs import Library, Task
 
@@ -36,25 +38,31 @@ def jobs(context: Context) -> Jobs:
     # compiling takes as long as all the rest
     ways = (False,) if context.quick else (False, True)
     libraries: list[Any] = [Jdeq(), *(TorchDEQ(context.device, compiles=way) for way in ways)]
-    for case in cases(quick=context.quick):
-        yield str(case), lambda case=case: rows(case, libraries, context)
-        if context.quick:
-            return
+    for case in sorted(cases(quick=context.quick), key=lambda case: case.dtype != "float32"):
+        # gradients of so few digits have no reference
+        tasks = FORWARD + (GRADIENTS if case.dtype == "float32" else ())
+        drawn = functools.cache(functools.partial(draw, case, libraries))
+        for task in tasks[-1:] if context.quick else tasks:
+            job = functools.partial(rows, case, task, libraries, drawn, context)
+            yield f"{case} | {task}", job
 
 
-def rows(case: Case, libraries: Sequence[Library], context: Context) -> list[Row]:
+def draw(case: Case, libraries: Sequence[Library]) -> tuple[Function, dict[str, BareTimes]]:
+    """The function, and bare loops of it; once for all of its tasks."""
     function = case.function()
-    bares = {library.name: BareTimes(library.bare(function)) for library in libraries}
-    # gradients of so few digits have no reference
-    tasks = FORWARD + (GRADIENTS if case.dtype == "float32" else ())
-    found = []
-    for task in tasks[-1:] if context.quick else tasks:
-        tol = TOLS[case.dtype]
-        row = measure(function, task, tol, libraries, bares, context.effort)
-        found += flat(str(case), str(task), row["libraries"])
-        if context.seconds_left() < 0:
-            break
-    return found
+    return function, {library.name: BareTimes(library.bare(function)) for library in libraries}
+
+
+def rows(
+    case: Case,
+    task: Task,
+    libraries: Sequence[Library],
+    drawn: Callable[[], tuple[Function, dict[str, BareTimes]]],
+    context: Context,
+) -> list[Row]:
+    function, bares = drawn()
+    row = measure(function, task, TOLS[case.dtype], libraries, bares, context.effort)
+    return flat(str(case), str(task), row["libraries"])
 
 
 def flat(case: str, task: str, libraries: dict[str, dict[str, Any]]) -> list[Row]:
