@@ -27,8 +27,9 @@ GRADIENTS = (Task("fixed point", "IFT: default"), Task("Broyden", "IFT: Broyden"
 
 
 def jobs(context: Context) -> Jobs:
-    if importlib.util.find_spec("torchdeq") is None:
-        raise Skip("torchdeq is not installed")
+    for name in ("torch", "torchdeq"):
+        if importlib.util.find_spec(name) is None:
+            raise Skip(f"{name} is not installed")
     import torch
 
     from .by_torch import TorchDEQ
