@@ -23,6 +23,8 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
+import numpy as np
+
 from ._checks import Bounds, check_bool, check_choice, check_int, check_number, check_text
 from ._named import suggest
 from ._pairs import parse_pairs
@@ -99,7 +101,7 @@ class Option:
         return tuple(self.choices() if callable(self.choices) else self.choices)
 
     def held(self, value: Any) -> Any:
-        """The value as it is held, with lists, of JSON, as tuples.
+        """The value as it is held: lists, of JSON, as tuples, NumPy's numbers as Python's.
 
         Raises:
             TypeError, ValueError: it is of another type, or out of range; names the option.
@@ -112,16 +114,14 @@ class Option:
             if self.single and len(value) == 1:
                 value = value[0]
             elif self.length in (None, len(value)):
-                for i, entry in enumerate(value):
-                    self._check(f"{self.name}[{i}]", entry)
-                return tuple(value)
+                return tuple(self._entry(f"{self.name}[{i}]", x) for i, x in enumerate(value))
         if not self.single:
             count = "a sequence of" if self.length is None else self.length
             raise TypeError(f"{self.name} must be {count} {self.kind.__name__}s, got {value!r}")
-        self._check(self.name, value)
-        return value
+        return self._entry(self.name, value)
 
-    def _check(self, name: str, value: Any) -> None:
+    def _entry(self, name: str, value: Any) -> Any:
+        value = value.item() if isinstance(value, np.generic) else value
         if self.choices:
             check_choice(name, value, self.accepted)
         elif self.kind is bool:
@@ -132,6 +132,7 @@ class Option:
             bounds = Bounds(self.low, self.above, self.high, self.below)
             check = check_int if self.kind is int else check_number
             check(name, value, **bounds._asdict())
+        return value
 
 
 @dataclasses.dataclass(frozen=True)

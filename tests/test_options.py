@@ -7,6 +7,7 @@ import pathlib
 import re
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 import jdeq
@@ -109,6 +110,9 @@ def test_plain_values_and_back():
     assert Settings.from_dict(plain) == settings and hash(Settings.from_dict(plain))
     assert Settings.from_dict({}) == Settings()
     assert Settings(steps=(3,)).steps == 3  # one for all
+    counts: Any = {"classes": np.int64(7), "widths": (np.int32(2),), "share": np.float32(0.25)}
+    counted = Settings(**counts)
+    assert json.loads(json.dumps(counted.to_dict())) == counted.to_dict()
     with pytest.raises(TypeError, match="unknown setting 'shar' .did you mean .share...: use c"):
         Settings.from_dict({"shar": 0.3})
 

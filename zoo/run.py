@@ -11,7 +11,7 @@ from jdeq.command_line import add_options, read_options
 from jdeq.options import options_for
 from zoo.errors import UserError
 from zoo.registry import get_task
-from zoo.settings import ModelConfig, TrainConfig
+from zoo.settings import TrainConfig
 from zoo.task import Task
 
 
@@ -27,7 +27,7 @@ class RunConfig:
     preset: str
     data: str
     seed: int
-    model: ModelConfig
+    model: Any  # a ModelConfig
     deq: jdeq.DEQConfig
     train: TrainConfig
 
