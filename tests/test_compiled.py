@@ -11,6 +11,7 @@ import pytest
 import jdeq
 
 from .problems import matrix
+from .tolerances import steered
 
 pytestmark = pytest.mark.slow
 
@@ -19,8 +20,8 @@ SOLVERS = {
     "anderson": jdeq.Anderson,
     "broyden": jdeq.Broyden,
 }
-W = jnp.asarray(matrix(16, 0.8), jnp.float32)
-B = jnp.asarray(np.random.default_rng(0).normal(size=(32, 16)), jnp.float32)
+W = jnp.asarray(matrix(16, 0.8))
+B = jnp.asarray(np.random.default_rng(0).normal(size=(32, 16)))
 
 
 def compiled(fn, *args) -> Any:
@@ -33,7 +34,7 @@ def count_whiles(fn, *args):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_vmap_is_one_batched_loop_with_the_same_outcome(solver):
-    gains = jnp.linspace(0.1, 1, 32, dtype=jnp.float32)
+    gains = jnp.linspace(0.1, 1, 32)
     settings = SOLVERS[solver](max_iter=100, tol=1e-4)
 
     def batch(gains, b):
@@ -47,10 +48,11 @@ def test_vmap_is_one_batched_loop_with_the_same_outcome(solver):
 
     z, info = jax.jit(batch)(gains, B)
     z_lanes, lanes = jax.jit(jax.vmap(one))(gains, B)
-    np.testing.assert_allclose(z_lanes, z, atol=1e-6)
+    drift = steered(z.dtype, steps=100, rate=0.8)
+    np.testing.assert_allclose(z_lanes, z, rtol=0, atol=drift)
     np.testing.assert_array_equal(lanes.steps, info.steps)
     np.testing.assert_array_equal(lanes.status, info.status)
-    np.testing.assert_allclose(lanes.rel_trace, info.rel_trace, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(lanes.rel_trace, info.rel_trace, rtol=drift)
     # each lane counts what it would have taken alone
     np.testing.assert_array_equal(lanes.nfe, info.steps + 1)
     assert info.nfe == lanes.nfe.max()
@@ -72,7 +74,7 @@ BACKWARDS = {
 @pytest.mark.parametrize("backward", BACKWARDS)
 @pytest.mark.parametrize("solver", ["fixed_point_iter", "anderson"])
 def test_memory_of_a_gradient_does_not_grow_with_the_iterations(solver, backward):
-    wide = jnp.zeros((64, 16), jnp.float32)
+    wide = jnp.zeros((64, 16))
 
     def temp_bytes(max_iter):
         def loss(w):
@@ -95,7 +97,7 @@ def test_memory_of_unrolling_does_grow():
             f = lambda z: jnp.tanh(jnp.tanh(jnp.tanh(z @ w) @ w) @ w)
             z, _ = jdeq.deq(
                 f,
-                jnp.ones((64, 16), jnp.float32),
+                jnp.ones((64, 16)),
                 solver=jdeq.FixedPointIter(max_iter=max_iter),
                 backward=jdeq.Unroll(checkpoint=checkpoint),
             )
@@ -103,7 +105,7 @@ def test_memory_of_unrolling_does_grow():
 
         return compiled(jax.grad(loss), W).memory_analysis().temp_size_in_bytes
 
-    state = 64 * 16 * 4
+    state = 64 * 16 * 8
     assert temp_bytes(100, True) - temp_bytes(10, True) > 90 * state
     assert temp_bytes(100, False) > 1.5 * temp_bytes(100, True)
 
@@ -214,7 +216,8 @@ def test_a_sharded_batch_stays_sharded(solver, kind):
         line.split("=")[1].split()[0] for line in forward.splitlines() if "all-reduce(" in line
     ]
     assert all(shape.split("{")[0] in ("pred[]", "s32[]", "u32[]", "u8[]") for shape in reduced)
-    np.testing.assert_allclose(z, solve(W, B)[0], atol=1e-4)
+    drift = steered(z.dtype, steps=60, rate=0.8)
+    np.testing.assert_allclose(z, solve(W, B)[0], rtol=0, atol=drift)
     np.testing.assert_array_equal(info.steps, solve(W, B)[1].steps)
     alone = jax.jit(jax.grad(loss, (0, 1)))(W, B)
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-3, atol=1e-3), grads, alone)
@@ -225,7 +228,7 @@ def test_a_sharded_batch_stays_sharded(solver, kind):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_features_may_be_sharded(solver, kind):
     mesh = meshes()[kind]
-    gain = jnp.linspace(0.1, 0.9, 16, dtype=jnp.float32)
+    gain = jnp.linspace(0.1, 0.9, 16)
 
     def solve(gain, b):
         f = lambda z: jnp.tanh(jnp.expand_dims(gain, 0) * z + b)

@@ -18,6 +18,8 @@ from jdeq._loop import REL_EPS
 from jdeq.gradients.registry import BACKWARDS
 from jdeq.solvers.registry import SOLVERS
 
+from .machine import compiles_float16
+
 # One compilation per signature is what random cases cost; values, kinds of f and limits are traced.
 STRUCTURES: dict[str, Any] = {  # of feature shapes
     "vector": (3,),
@@ -92,7 +94,7 @@ def signatures(count: int) -> tuple[Signature, ...]:
     )
 
 
-SIGNATURES = signatures(72)
+SIGNATURES = tuple(s for s in signatures(72) if s.dtype != jnp.float16 or compiles_float16())
 
 
 def equilibrium(xp, case, z, batch_dims: int, *, breaks: bool = True):

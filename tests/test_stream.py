@@ -7,11 +7,13 @@ import pytest
 
 import jdeq
 
+from .tolerances import solved, steered
+
 N, WIDTH = 37, 32
 
 
 def requests():
-    """Affine maps that contract by 0.1 to 0.95, each with its own fixed point."""
+    """Of maps that contract by 0.1 to 0.95, each with its own fixed point."""
     rng = np.random.default_rng(0)
     rate = jnp.asarray(rng.uniform(0.1, 0.95, size=(N, 1)))
     return {"rate": rate, "b": jnp.asarray(rng.normal(size=(N, WIDTH)))}
@@ -33,8 +35,10 @@ def test_each_request_gets_what_it_gets_alone(solver, slots, halvings):
     )(x)
     np.testing.assert_array_equal(info.steps, alone.steps)
     np.testing.assert_array_equal(info.status, alone.status)
-    np.testing.assert_allclose(z, alone_z, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(info.rel_trace, alone.rel_trace, rtol=1e-6, atol=1e-12)
+    reach = solved(1e-6, x["rate"][:, 0], np.linalg.norm(alone_z, axis=1))
+    assert np.all(np.linalg.norm(z - alone_z, axis=1)[alone.converged] < 2 * reach[alone.converged])
+    drift = steered(z.dtype, steps=60, rate=0.95)
+    np.testing.assert_allclose(info.rel_trace, alone.rel_trace, rtol=drift, atol=0)
     assert info.nfe <= -(-int(np.sum(alone.steps + 1)) // min(slots, N)) + 61
 
 

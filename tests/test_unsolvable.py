@@ -8,6 +8,8 @@ import pytest
 import jdeq
 from jdeq import Status
 
+from .machine import needs_float16
+
 pytestmark = pytest.mark.slow
 
 SOLVERS = {
@@ -88,6 +90,7 @@ def test_nan_beyond_a_radius(solver):
         np.testing.assert_array_equal(z[1], START)
 
 
+@needs_float16
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_overflow_in_float16(solver):
     """exp z overflows float16 beyond 11; it has no fixed point."""

@@ -17,6 +17,7 @@ import pytest
 import jdeq
 
 from ..golden import fields
+from ..tolerances import solved
 from .problems import PROBLEMS, flat
 
 pytestmark = pytest.mark.slow
@@ -148,7 +149,8 @@ def test_the_best_state_after_25_steps(name, method, mode):
     limit = 25 - METHODS[method].ahead
     z, _ = run(name, method, limit, tol=1e-12, max_iter=400, stop_mode=mode)
     want = PROBLEMS[name].golden[LONG.format(name, method, mode)]
-    np.testing.assert_allclose(as_theirs(name, method, z), want, rtol=0, atol=1e-11)
+    close = 1e-11 + solved(1e-12, rate=0.95, size=5)  # where ours stops; theirs goes on
+    np.testing.assert_allclose(as_theirs(name, method, z), want, rtol=0, atol=close)
 
 
 @runs_by_mode

@@ -12,6 +12,7 @@ import pytest
 import jdeq
 
 from ..golden import fields, load, load_cases
+from ..machine import FLOAT16
 
 WEIGHTS, CASES = load("weight_norm"), load_cases("weight_norm")
 RNG = np.random.default_rng(0)
@@ -85,7 +86,7 @@ def test_every_option_does_something():
     np.testing.assert_allclose(np.linalg.norm(scaled["kernel"], axis=0), [7, 2, 0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, FLOAT16, jnp.float32])
 def test_norms_of_narrow_kernels_are_summed_wide(dtype):
     kernel = jnp.asarray(RNG.normal(size=(4096, 2)), dtype)
     got = jdeq.norm.weight_norm({"kernel": kernel})["kernel"]

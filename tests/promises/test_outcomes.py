@@ -10,6 +10,7 @@ import pytest
 import jdeq
 from jdeq import Status
 
+from ..machine import FLOAT16
 from ..problems import affine, matrix, tanh_system
 from .solvers import SOLVERS, STOPPING
 
@@ -56,7 +57,7 @@ def test_a_tolerance_beyond_the_dtype_ends_in_stalled():
     assert info.nfe < 500
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, FLOAT16, jnp.float32, jnp.float64])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_precision_reaches_its_own_resolution(solver, dtype):
     w, b = matrix(32, 0.4), np.random.default_rng(0).normal(size=(3, 32))

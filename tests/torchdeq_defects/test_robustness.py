@@ -10,6 +10,7 @@ import pytest
 import jdeq
 from jdeq import Status
 
+from ..machine import FLOAT16
 from ..problems import matrix
 from .problems import Tanh, halving, solve
 
@@ -109,7 +110,7 @@ def test_a_sample_at_its_solution_does_not_disturb_anderson(lam):
     assert info.steps[0] == 0 and info.converged.all()
 
 
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [FLOAT16, jnp.bfloat16])
 def test_anderson_runs_in_half_precision(dtype):
     """TorchDEQ: NotImplementedError, no LU factorisation of such matrices on the CPU."""
     z, info = solve(halving, jnp.zeros((2, 3), dtype), solver="anderson")

@@ -16,6 +16,7 @@ from zoo.lm.presets import PRESETS
 from zoo.lm.task import published_rate
 from zoo.registry import get_task
 from zoo.settings import TrainConfig
+from zoo.upstream.reference import FLOAT64
 
 TOKENS = jnp.asarray(np.random.default_rng(3).integers(0, TINY.n_token, (2, 4)), jnp.int32)
 DESIGNS = {"later": TINY, "earlier": POST_NORM}
@@ -51,7 +52,7 @@ def test_published_parameter_count(preset, n):
 
 @pytest.mark.slow
 @designs
-def test_the_explicit_transformer_has_the_same_parameters(config):
+def test_the_explicit_transformer_has_the_same_parameters(config, x64):
     deq = dataclasses.replace(UNROLLED, f_max_iter=5, eval_f_max_iter=7)
     explicit = dataclasses.replace(config, explicit=True)
     assert count(explicit, deq) == count(config, deq)
@@ -61,33 +62,33 @@ def test_the_explicit_transformer_has_the_same_parameters(config):
     for mode in (model.train, model.eval):
         mode()
         got, info = model.equilibrium(context)
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(got, want, rtol=0, atol=FLOAT64.function)
         assert info.steps.tolist() == [0, 0]
     tied = make(config, dataclasses.replace(UNROLLED, grad=1), scale=0.5)
-    np.testing.assert_allclose(tied.equilibrium(context)[0], want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(tied.equilibrium(context)[0], want, rtol=0, atol=FLOAT64.function)
 
 
-def test_unrolled_form():
+def test_unrolled_form(x64):
     """`--f_max_iter 0 --grad 3`: three applications of f from zero."""
     model = make(TINY, scale=0.5)
     context = model.encode(TOKENS, empty(TINY))
     f = model.equilibrium.f(context)
     want = f(f(f(jnp.zeros((2, 4, TINY.d_model)))))
-    np.testing.assert_allclose(model.equilibrium(context)[0], want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.equilibrium(context)[0], want, rtol=0, atol=FLOAT64.function)
 
 
 @pytest.mark.slow
-def test_recomputing_changes_nothing():
+def test_recomputing_changes_nothing(x64):
     config = dataclasses.replace(TINY, n_layer=1, dropout=0.3, dropatt=0.3)
     key = jax.random.key(7)
     want = value_and_gradient(config, key)
     got = value_and_gradient(dataclasses.replace(config, remat=True), key)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=0, atol=FLOAT64.function)
 
 
 @designs
-def test_dropout_depends_on_the_key_alone(config):
+def test_dropout_depends_on_the_key_alone(config, x64):
     model = make(dataclasses.replace(config, dropout=0.3, dropatt=0.2), scale=0.5)
     run = nnx.jit(lambda model, key: model(TOKENS, empty(config), key=key)[0])
     one, other = jax.random.split(jax.random.key(0))
@@ -97,10 +98,12 @@ def test_dropout_depends_on_the_key_alone(config):
         model(TOKENS, empty(config))
     model.eval()
     plain, *_ = make(config, scale=0.5)(TOKENS, empty(config))
-    np.testing.assert_allclose(model(TOKENS, empty(config))[0], plain, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        model(TOKENS, empty(config))[0], plain, rtol=0, atol=FLOAT64.function
+    )
 
 
-def test_training_loss_weights_states_and_adds_the_penalty():
+def test_training_loss_weights_states_and_adds_the_penalty(x64):
     deq = jdeq.DEQConfig(f_max_iter=4, f_tol=1e-9, n_states=2, norm_type="weight_norm")
     model = make(POST_NORM, deq, scale=0.5)
     args = TOKENS, TOKENS, empty(POST_NORM)
@@ -108,7 +111,7 @@ def test_training_loss_weights_states_and_adds_the_penalty():
     loss, (last, info, memory) = run(model)
     assert len(info.states) == 2 and memory.z.shape == (2, 0, 8)
     first = model.vocabulary.nll(info.states[0], TOKENS)
-    np.testing.assert_allclose(loss, 0.8 * first.mean() + last.mean(), rtol=1e-5)
+    np.testing.assert_allclose(loss, 0.8 * first.mean() + last.mean(), rtol=FLOAT64.function)
     weighted, _ = run(model, jac_weight=jnp.float32(2.0))
     assert weighted > loss
 
