@@ -6,16 +6,16 @@ import jax
 from jax import export
 
 from zoo.errors import UserError
-from zoo.task import Task
+from zoo.task import PredictingTask
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def exported(task: Task, model) -> export.Exported:
+def exported(task: PredictingTask, model) -> export.Exported:
     """The inference function of a model in evaluation mode, for any batch size.
 
-    `jax.export.deserialize(bytearray).call(*inputs)` runs it: see `Task.inference` for what goes
-    in and comes out. It runs on CPUs, GPUs and TPUs.
+    `jax.export.deserialize(bytearray).call(*inputs)` runs it: see `PredictingTask.inference` for
+    what goes in and comes out. It runs on CPUs, GPUs and TPUs.
     """
     function, inputs = task.inference(model)
     (batch,) = export.symbolic_shape("batch")

@@ -13,6 +13,7 @@ from zoo.commands.train import train
 from zoo.commands.trained import evaluate, sample
 from zoo.commands.weights import export_weights, import_weights
 from zoo.errors import UserError
+from zoo.plugins import load_plugins
 from zoo.training.interrupt import Interrupted
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # what Orbax logs in the background comes back as an exception, too, and is said once
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
+        load_plugins(argv[1:])
         return COMMANDS[args.command](argv[1:])
     except UserError as e:
         print(f"python -m zoo {args.command}: error: {e}", file=sys.stderr)

@@ -1,15 +1,39 @@
-"""Which models there are; each is imported only when it is asked for."""
+"""Which models there are; each is imported only when it is asked for.
+
+A model of the zoo is a package in this folder with a `task.py` that has `TASK`. Models from
+elsewhere come with `--plugin`.
+"""
 
 import importlib
+import pathlib
 
 from zoo.errors import UserError
 from zoo.task import Task
 
-MODELS = {"mdeq": "zoo.mdeq.task", "lm": "zoo.lm.task"}
+PLUGGED: dict[str, Task] = {}  # by name, as plugins have registered them
+
+
+def model_names() -> tuple[str, ...]:
+    """All models, those of plugins last."""
+    here = sorted(path.parent.name for path in pathlib.Path(__file__).parent.glob("*/task.py"))
+    return (*here, *PLUGGED)
+
+
+def register_task(task: Task) -> None:
+    """Makes a model known under its name; once more is no mistake.
+
+    Raises:
+        UserError: another model has this name, or it is not a task.
+    """
+    if not isinstance(task, Task):
+        raise UserError(f"expected a zoo.task.Task, got {task!r}")
+    if task.name in model_names() and PLUGGED.get(task.name) is not task:
+        raise UserError(f"there is a model {task.name!r} already")
+    PLUGGED[task.name] = task
 
 
 def get_task(name: str) -> Task:
     """The task of a model; raises `UserError` naming the models if there is none."""
-    if name not in MODELS:
-        raise UserError(f"unknown model {name!r}: choose from {', '.join(MODELS)}")
-    return importlib.import_module(MODELS[name]).TASK
+    if name not in model_names():
+        raise UserError(f"unknown model {name!r}: choose from {', '.join(model_names())}")
+    return PLUGGED.get(name) or importlib.import_module(f"zoo.{name}.task").TASK

@@ -9,10 +9,11 @@ import pytest
 
 import jdeq
 from tests.golden import reference_folder
+from tests.zoo.toy_lm import TASK as TOY
 from zoo.data.samples import Samples
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.task import MDEQTask
-from zoo.registry import MODELS
+from zoo.registry import PLUGGED
 from zoo.run import RunConfig
 from zoo.settings import TrainConfig
 from zoo.task import Data
@@ -46,7 +47,7 @@ def as_users_run_it():
 @pytest.fixture
 def toy(monkeypatch):
     """Makes the model of `tests.zoo.toy_lm` known."""
-    monkeypatch.setitem(MODELS, "toy", "tests.zoo.toy_lm")
+    monkeypatch.setitem(PLUGGED, "toy", TOY)
 
 
 @pytest.fixture

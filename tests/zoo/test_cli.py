@@ -7,7 +7,7 @@ import pytest
 from tests.zoo.conftest import TINY_DEQ
 from zoo.checkpoints.checkpoint import find_checkpoint
 from zoo.cli import main
-from zoo.registry import MODELS, get_task
+from zoo.registry import get_task, model_names
 
 TINY_OPTIONS = (
     "--steps 2 --batch_size 8 --eval_batch_size 360 --log_every 1 --channels 4 "
@@ -178,7 +178,7 @@ def test_every_option_reaches_the_saved_configuration(tmp_path):
 
 
 def test_every_model_is_a_complete_task():
-    for name in MODELS:
+    for name in model_names():
         task = get_task(name)
         assert task.name == name
         for preset in task.presets.values():

@@ -5,11 +5,10 @@
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
@@ -20,9 +19,10 @@ from zoo.data.text import load_corpus
 from zoo.data.vocabulary import Vocabulary
 from zoo.figures import PERPLEXITY
 from zoo.nn.carry import Carry, forget
-from zoo.registry import MODELS
+from zoo.registry import register_task
+from zoo.schedules import learning_rate
 from zoo.settings import ModelConfig, Preset, TrainConfig
-from zoo.training.optimizer import learning_rate
+from zoo.task import PredictingTask
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 40  # for it to read
 
@@ -46,7 +46,8 @@ class ToyTrainConfig(TrainConfig):
 class Toy(nnx.Module):
     """h' = tanh(W h + E[x]); the next token by h'."""
 
-    def __init__(self, config: ToyConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: ToyConfig, deq: Any = None, *, rngs: nnx.Rngs):
+        del deq  # there is no solver
         self.embed = nnx.Embed(config.n_tokens, config.size, rngs=rngs)
         self.recur = nnx.Param(jnp.eye(config.size))
         self.out = nnx.Linear(config.size, config.n_tokens, rngs=rngs)
@@ -68,13 +69,14 @@ class Toy(nnx.Module):
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"])
 
 
-class ToyTask:
-    """See `zoo.task.Task`."""
+class ToyTask(PredictingTask):
+    """See `zoo.task`."""
 
     name = "toy"
     summary = "recurrent language model"
     figures = PERPLEXITY
-    presets: Mapping[str, Preset] = {
+    module = Toy
+    presets = {
         "quick": Preset(
             summary="",
             model=ToyConfig(),
@@ -92,15 +94,6 @@ class ToyTask:
             data="characters",
         )
     }
-
-    def model_config(self, fields):
-        return ToyConfig(**fields)
-
-    def train_config(self, fields):
-        return ToyTrainConfig(**fields)
-
-    def build(self, config, deq, *, rngs):
-        return Toy(config, rngs=rngs)
 
     def load_data(self, source, folder, *, model, meta):
         vocabulary = Vocabulary.from_dict(meta["vocabulary"]) if meta else None
@@ -127,17 +120,8 @@ class ToyTask:
             "nfe": jnp.zeros(()),
         }
 
-    def optimizer(self, train):
+    def optimizer(self, train: Any):
         return optax.sgd(learning_rate(train, lambda _: train.lr), train.momentum)
-
-    def from_upstream(self, content):
-        return ToyConfig(**content), jdeq.DEQConfig()
-
-    def import_state_dict(self, model, arrays):
-        model.recur.set_value(jnp.asarray(arrays["recur"]))
-
-    def export_state_dict(self, model):
-        return {"recur": np.asarray(model.recur[...])}
 
     def inference(self, model):
         def predict(x):
@@ -147,12 +131,9 @@ class ToyTask:
 
         return predict, (jnp.zeros((1, 8), jnp.int32),)
 
-    def parity(self, args):
-        return []
-
 
 TASK = ToyTask()
 
 if __name__ == "__main__":
-    MODELS["toy"] = "tests.zoo.toy_lm"
+    register_task(TASK)
     sys.exit(main())

@@ -15,7 +15,8 @@ from zoo.run import RunConfig
 from zoo.task import Task
 from zoo.training.optimizer import make_optimizer
 from zoo.training.state import initial_state
-from zoo.upstream.reference import read_config
+from zoo.upstream.files import read_config
+from zoo.upstream.original import Original
 
 
 def converted_config(task: Task, config: RunConfig, path: pathlib.Path) -> RunConfig:
@@ -30,7 +31,9 @@ def converted_config(task: Task, config: RunConfig, path: pathlib.Path) -> RunCo
     content = read_config(path)
     try:
         if "upstream_config" in content:
-            model, deq = task.from_upstream(content)
+            if not isinstance(task.weights, Original):
+                raise UserError(f"model {task.name!r} has no PyTorch original")
+            model, deq = task.weights.settings(content)
             return dataclasses.replace(config, model=model, deq=deq)
         given = {k: content[k] for k in ("model", "deq") if k in content}
         if not given:
@@ -56,7 +59,7 @@ def import_checkpoint(
     model = nnx.jit(lambda: task.build(config.model, config.deq, rngs=nnx.Rngs(config.seed)))()
     model.train()
     try:
-        task.import_state_dict(model, arrays)
+        task.weights.load(model, arrays)
     except UserError as e:
         raise UserError(f"{file}: {e}") from e
     _, params, rest = nnx.split(model, nnx.Param, ...)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from zoo.errors import UserError
-from zoo.plugins import add_plugin_option, load_plugin
-from zoo.registry import MODELS, get_task
+from zoo.plugins import add_plugin_option
+from zoo.registry import get_task, model_names
 from zoo.task import Task
 
 T = TypeVar("T")
@@ -17,10 +17,11 @@ T = TypeVar("T")
 def task_of(command: str, argv: Sequence[str]) -> Task:
     """The task named by the first argument."""
     if not argv or argv[0].startswith("-"):
+        models = ", ".join(model_names())
         if wants_help(argv):
-            print(f"usage: python -m zoo {command} MODEL [options]\n\nMODEL: {', '.join(MODELS)}")
+            print(f"usage: python -m zoo {command} MODEL [options]\n\nMODEL: {models}")
             sys.exit(0)
-        raise UserError(f"expected a model right after the command: {', '.join(MODELS)}")
+        raise UserError(f"expected a model right after the command: {models}")
     return get_task(argv[0])
 
 
@@ -41,18 +42,16 @@ def first_pass(
         parser.add_argument(name)
     for name in flags:
         parser.add_argument(name, action="store_true")
-    add_plugin_option(parser)
-    first = parser.parse_known_args(argv[1:])[0]
-    for plugin in first.plugin:
-        load_plugin(plugin)
-    return task, first
+    return task, parser.parse_known_args(argv[1:])[0]
 
 
 def parser_of(command: str, task: Task) -> argparse.ArgumentParser:
-    """The parser of a command for one model, without options yet."""
-    return argparse.ArgumentParser(
+    """The parser of a command for one model, with no options but `--plugin` yet."""
+    parser = argparse.ArgumentParser(
         prog=f"python -m zoo {command} {task.name}", description=task.summary, allow_abbrev=False
     )
+    add_plugin_option(parser)
+    return parser
 
 
 def add_checkpoint_options(group: Any, *, required: bool = False) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from zoo.errors import UserError
 from zoo.logs.comparison import LoggedRun, comparison
 from zoo.logs.plots import plot_runs
+from zoo.plugins import add_plugin_option
 
 
 def plot(argv: Sequence[str]) -> int:
@@ -16,6 +17,7 @@ def plot(argv: Sequence[str]) -> int:
     parser.add_argument("run", type=pathlib.Path, metavar="RUN", help="--out folder of a run")
     text = "PNG to be written (RUN/curves.png)"
     parser.add_argument("--out", type=pathlib.Path, metavar="FILE", help=text)
+    add_plugin_option(parser)
     args = parser.parse_args(argv)
     run = LoggedRun.read(args.run)
     _draw(args.out or args.run / "curves.png", [run])
@@ -29,6 +31,7 @@ def compare(argv: Sequence[str]) -> int:
     parser.add_argument("runs", type=pathlib.Path, nargs="+", metavar="RUN", help=text)
     text = "also draw their curves into one PNG"
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help=text)
+    add_plugin_option(parser)
     args = parser.parse_args(argv)
     runs = [LoggedRun.read(out) for out in args.runs]
     print(comparison(runs))

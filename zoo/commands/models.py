@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
-from zoo.registry import MODELS, get_task
+from zoo.plugins import add_plugin_option
+from zoo.registry import get_task, model_names
 from zoo.settings import Preset
 from zoo.task import Task
 
@@ -14,8 +15,9 @@ from zoo.task import Task
 def list_models(argv: Sequence[str]) -> int:
     """models, presets, parameter counts and data"""
     parser = argparse.ArgumentParser(prog="python -m zoo list", allow_abbrev=False)
+    add_plugin_option(parser)
     parser.parse_args(argv)
-    for name in MODELS:
+    for name in model_names():
         task = get_task(name)
         print(f"{name}: {task.summary}")
         for preset_name, preset in task.presets.items():

@@ -19,7 +19,6 @@ from zoo.devices.distributed import add_process_options, is_first, join_processe
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
 from zoo.logs.folder import set_aside
-from zoo.plugins import add_plugin_option
 from zoo.run import RunConfig
 from zoo.training.fit import Watch
 from zoo.training.trainer import Trainer
@@ -62,7 +61,6 @@ def train(argv: Sequence[str]) -> int:
     run.add_argument("--tensorboard", action="store_true", help=text)
     text = "trace some steps with jax.profiler, and tell what the host does between them"
     run.add_argument("--profile", action="store_true", help=text)
-    add_plugin_option(run)
     add_process_options(parser)
     add_options(parser, Devices(), "devices", command="train")
     defaults.add_options(parser, command="train")

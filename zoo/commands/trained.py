@@ -21,7 +21,6 @@ from zoo.devices.distributed import add_process_options, is_first, join_processe
 from zoo.devices.layout import Layout
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
-from zoo.plugins import add_plugin_option
 from zoo.run import RunConfig
 from zoo.task import SamplingTask, Task
 from zoo.training.evaluation import Evaluator
@@ -82,7 +81,6 @@ def _checkpoint_and_changes(
     run = parser.add_argument_group("run")
     add_checkpoint_options(run)
     add_data_option(run)
-    add_plugin_option(run)
     add_own_options(task, parser)
     add_options(parser, Devices(), "devices", command=command)
     defaults.add_options(parser, command=command)

@@ -17,6 +17,7 @@ from zoo.commands.arguments import (
 )
 from zoo.errors import UserError
 from zoo.run import RunConfig
+from zoo.task import PredictingTask
 
 
 def import_weights(argv: Sequence[str]) -> int:
@@ -53,10 +54,12 @@ def export_weights(argv: Sequence[str]) -> int:
     checkpoint = find_checkpoint(args.checkpoint, best=args.best)
     model: Any = restored_model(task, saved_run(task, checkpoint), checkpoint)
     if args.file.suffix == ".npz":
-        arrays = task.export_state_dict(model)
+        arrays = task.weights.state_dict(model)
         save_arrays(args.file, arrays)
         what = f"{len(arrays)} arrays"
     else:
+        if not isinstance(task, PredictingTask):
+            raise UserError(f"model {task.name!r} is no function to be exported as a program")
         model.eval()
         artefact = exported(task, model)
         save_artefact(args.file, artefact)

@@ -1,31 +1,22 @@
-"""Does this language model compute what the PyTorch original computes, to the last digits?"""
+"""What the PyTorch original computes of a text, and this model again, to the last digits."""
 
-import pathlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax import Array
 
 import jdeq
 from zoo.lm.block import Context
 from zoo.lm.memory import Memory
 from zoo.lm.model import LanguageModel
-from zoo.lm.parity_parts import (
-    dropout_rows,
-    folded_cell,
-    function_rows,
-    probed_jac_reg,
-    vocabulary_rows,
-)
-from zoo.lm.reference import Reference
-from zoo.lm.runs import Gradient, Run
-from zoo.lm.torch_names import torch_names
-from zoo.upstream.reference import BELOW_ANY_RESIDUAL, FLOAT32, FLOAT64, Arrays, Tolerances
-from zoo.upstream.rows import Row, compare, compare_many
-from zoo.upstream.transfer import export_arrays
+from zoo.lm.parity_parts import dropout_rows, function_rows, vocabulary_rows
+from zoo.upstream.files import Arrays
+from zoo.upstream.reference import Reference
+from zoo.upstream.rows import Row
+from zoo.upstream.runs import Run, recorded_runs
+from zoo.upstream.torchdeq import few_steps, folded, probed_jac_reg
 
 
 class Segment(NamedTuple):
@@ -42,145 +33,86 @@ class Segment(NamedTuple):
     penalty: Array
 
 
-def check(folder: pathlib.Path) -> list[Row]:
-    """Compares every quantity of a reference folder, computing in float64.
-
-    The tolerances are those of float64, or of float32 if the reference was made in it.
-
-    Raises:
-        UserError: the folder, or a file, field or array in it, is missing, unknown or cannot be
-            read.
-    """
-    reference = Reference.read(pathlib.Path(folder))
-    double = reference.files["io"]["f_out"].dtype == np.float64
-    tolerances = FLOAT64 if double else FLOAT32
-    with jax.enable_x64(True):
-        model = reference.model(jnp.float64)
-        rows = function_rows(reference, model, tolerances.function)
-        rows += dropout_rows(reference, model, tolerances.function)
-        rows += vocabulary_rows(reference, model, tolerances.function)
-        for run in reference.runs:
-            rows += _run_rows(reference, run, tolerances)
-    return rows
+def quantities(reference: Reference) -> Iterator[Row]:
+    """The parts at recorded states, then runs over consecutive segments with their memory."""
+    runs, model = recorded_runs(reference), reference.model()
+    texts, k = [], 0
+    while f"seg{k}_data" in reference:
+        texts.append([jnp.asarray(reference[f"seg{k}_{part}"]) for part in ("data", "target")])
+        k += 1
+    yield from function_rows(reference, model)
+    yield from dropout_rows(reference, model)
+    yield from vocabulary_rows(reference, model, texts[-1][0])
+    # of the unrolled run, else of the implicit one, losses are recorded in another order as well
+    kinds = [run for kind in ("unroll", "ift") for run in runs if run.name.startswith(kind)]
+    for run in runs:
+        yield from _run_rows(reference, model, run, texts, reordered=run in kinds[:1])
 
 
-def _run_rows(reference: Reference, run: Run, tolerances: Tolerances) -> list[Row]:
-    """Consecutive segments with their memory, and the gradients that are recorded of them."""
-    model = reference.model(jnp.float64, **run.deq)
-    model.train() if run.train else model.eval()
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    tolerance = tolerances.equilibrium if run.tight else tolerances.function
-
-    def loss(params: nnx.State, memory: Memory, tokens: Array, targets: Array, weight, probe):
-        merged = nnx.merge(graphdef, params, rest, copy=True)
-        segment = _segment(merged, run, tokens, targets, memory, probe)
-        return segment.loss + weight * segment.penalty, segment
-
-    differentiated = jax.value_and_grad(loss, has_aux=True)
-    step = jax.jit(differentiated if run.gradients else lambda *args: (loss(*args), None))
-    io, rows = reference.files["io"], []
-    batch = io["seg0_data"].shape[0]
-    memory = Memory.empty(reference.config, batch, reference.config.mem_len, jnp.float64)
-    for k in range(reference.n_segments):
-        inputs = (params, memory, *reference.segment(k))
-        (_, segment), grads = step(*inputs, 0.0, None)
-        for gradient in run.gradients:
-            if gradient.segment == k and gradient.jac_weight:
-                probe = jnp.asarray(reference.sequence("jacreg_v"))
-                (total, penalised), with_penalty = step(*inputs, gradient.jac_weight, probe)
-                rows += [
-                    compare("jacreg_jac_loss", penalised.penalty, io["jacreg_jac_loss"], tolerance),
-                    compare("jacreg_total_loss", total, io["jacreg_total_loss"], tolerance),
-                    _gradient_row(reference, gradient, with_penalty, tolerance),
-                ]
-            elif gradient.segment == k:
-                rows.append(_gradient_row(reference, gradient, grads, tolerance))
-        memory, name = segment.memory, f"{run.name}_seg{k}"
-        kept = memory.z.shape[1] - int(memory.filled[0])
-        got = {"z_out": segment.z, "mem_z": memory.z[:, kept:], "mem_u": memory.u[:, kept:]}
-        rows += [
-            compare(f"{name}_{key}", value, reference.sequence(f"{name}_{key}"), tolerance)
-            for key, value in got.items()
-        ]
-        rows += [
-            compare(f"{name}_nll", segment.nll, io[f"{name}_nll"], tolerance),
-            compare(f"{name}_loss", segment.loss, io[f"{name}_loss"], tolerance),
-        ]
-    return rows + _last_segment_rows(reference, run, segment, tolerance)
-
-
-def _last_segment_rows(
-    reference: Reference, run: Run, segment: Segment, tolerance: float
-) -> list[Row]:
-    """What is recorded of the last segment alone."""
-    io, rows = reference.files["io"], []
-    steps, order = f"{run.name}_last_seg_nstep", "nll_in_upstream_order_last_seg"
-    if steps in io:  # counted in evaluations of f
-        rows.append(compare(steps, segment.steps + 1, io[steps], 0.0))
-    if run is reference.main_run and order in io:
-        _, targets = reference.segment(reference.n_segments - 1)
-        cluster = np.searchsorted(reference.config.cutoffs, targets.ravel(), side="right")
-        grouped = segment.nll.ravel()[np.argsort(cluster, kind="stable")]
-        rows.append(compare(order, grouped.reshape(targets.shape), io[order], tolerance))
-    return rows
-
-
-def _segment(
+def _run_rows(
+    reference: Reference,
     model: LanguageModel,
     run: Run,
-    tokens: Array,
-    targets: Array,
-    memory: Memory,
-    probe: Array | None,
-) -> Segment:
-    context = model.encode(tokens, memory)
-    z, info = _solve(model, run, context)
-    nlls = [model.vocabulary.nll(model.decode(s), targets) for s in info.states or (z,)]
-    loss = model.equilibrium.correction(jnp.mean, nlls)
-    penalty = jnp.zeros_like(loss)
-    if probe is not None:
-        penalty = probed_jac_reg(model.equilibrium.f(context), z, probe)
-    return Segment(z, nlls[-1], loss, memory.extended(z, context.u), info.steps, penalty)
+    texts: Sequence[Sequence[Array]],
+    *,
+    reordered: bool,
+) -> Iterator[Row]:
+    sizes, (function, equilibrium, _) = reference.sizes, reference.tolerances
+    tolerance = equilibrium if run.tight else function
+    gradients = bool(run.gradients)
+    step = reference.step(_loss(run), train=run.train, gradients=gradients, deq=run.deq)
+    memory = Memory.empty(sizes, texts[0][0].shape[0], sizes.mem_len, jnp.float64)
+    for k, text in enumerate(texts):
+        plain = step(memory, *text, 0.0, None)
+        for gradient in (g for g in run.gradients if g.segment == k):
+            outcome = plain
+            if gradient.jac_weight:
+                probe = jnp.asarray(reference["jacreg_v"])
+                outcome = step(memory, *text, gradient.jac_weight, probe)
+                losses = {"jac": outcome.out.penalty, "total": outcome.loss}
+                losses = {f"jacreg_{name}_loss": loss for name, loss in losses.items()}
+                yield from reference.rows(losses, tolerance)
+            wanted = Arrays(gradient.path)
+            yield reference.gradients_row(wanted, model, outcome.grads, tolerance)
+        segment = plain.out
+        memory = segment.memory
+        kept = memory.z.shape[1] - int(memory.filled[0])
+        got = {"z_out": segment.z, "mem_z": memory.z[:, kept:], "mem_u": memory.u[:, kept:]}
+        got |= {"nll": segment.nll, "loss": segment.loss}
+        named = {f"{run.name}_seg{k}_{name}": value for name, value in got.items()}
+        yield from reference.rows(named, tolerance)
+
+    steps, order = f"{run.name}_last_seg_nstep", "nll_in_upstream_order_last_seg"
+    if steps in reference:  # counted in evaluations of f
+        yield from reference.rows({steps: segment.steps + 1}, 0.0)
+    if reordered and order in reference:
+        cluster = np.searchsorted(sizes.cutoffs, text[1].ravel(), side="right")
+        grouped = segment.nll.ravel()[np.argsort(cluster, kind="stable")]
+        yield from reference.rows({order: grouped.reshape(segment.nll.shape)}, tolerance)
+
+
+def _loss(run: Run) -> Callable[..., tuple[Array, Segment]]:
+    def loss(
+        model: LanguageModel, memory: Memory, tokens: Array, targets: Array, weight, probe
+    ) -> tuple[Array, Segment]:
+        context = model.encode(tokens, memory)
+        z, info = _solve(model, run, context)
+        nlls = [model.vocabulary.nll(model.decode(s), targets) for s in info.states or (z,)]
+        loss = model.equilibrium.correction(jnp.mean, nlls)
+        penalty = jnp.zeros_like(loss)
+        if probe is not None:
+            penalty = probed_jac_reg(model.equilibrium.f(context), z, probe)
+        memory = memory.extended(z, context.u)
+        return loss + weight * penalty, Segment(z, nlls[-1], loss, memory, info.steps, penalty)
+
+    return loss
 
 
 def _solve(model: LanguageModel, run: Run, context: Context) -> tuple[Array, jdeq.SolverInfo]:
-    """The layer's own solve, or TorchDEQ's fixed point iteration where few steps are made.
-
-    TorchDEQ hands back the image of the best state that it measured, and stops all samples when
-    the worst one has converged; jdeq hands back the best state itself and stops each on its own.
-    So one application of f follows upon one iteration less.
-    """
+    layer = model.equilibrium
     if run.solver_steps is None:
-        return model.equilibrium(context)
-    f = model.equilibrium.f(context)
-    solver = jdeq.FixedPointIter(
-        max_iter=run.solver_steps - 1, tol=BELOW_ANY_RESIDUAL, stop_mode="rel"
-    )
-    once = jdeq.PhantomGrad(1)
-    z0 = folded_cell(model).initial_state(context)
-    z, info = jdeq.deq(f, z0, solver=solver, backward=once)
-    if run.tolerance:
-        worst = jnp.max(info.rel_trace, axis=0)  # of z_1, z_2, ...
-        stops = jnp.append(worst < run.tolerance, True)
-        limit = jnp.minimum(jnp.argmax(stops) + 1, solver.max_iter)
-        z, info = jdeq.deq(f, z0, solver=solver, backward=once, max_iter=limit)
-    if not run.train:
-        return z, info
-    return jdeq.deq(
-        f,
-        jax.lax.stop_gradient(z),
-        solver=jdeq.FixedPointIter(max_iter=0),
-        backward=jdeq.PhantomGrad(run.deq["grad"], run.deq["tau"]),
-    )
-
-
-def _gradient_row(
-    reference: Reference, gradient: Gradient, grads: nnx.State, tolerance: float
-) -> Row:
-    names = torch_names(reference.config)
-    wanted, got = Arrays(gradient.path), export_arrays(grads, names)
-    # PyTorch has no gradient, rather than one of zeros, for what a segment does not touch
-    got = {name: value for name, value in got.items() if name in wanted or value.any()}
-    want = wanted.like(got, names.ignores)
-    title = f"gradients {gradient.path.stem.removeprefix('grads_')}"
-    return compare_many(title, got, want, tolerance, common_scale=True)
+        return layer(context)
+    phantom = jdeq.PhantomGrad(run.deq["grad"], run.deq["tau"]) if run.train else None
+    z0 = folded(layer).initial_state(context)
+    steps, tolerance = run.solver_steps, run.tolerance
+    return few_steps(layer.f(context), z0, steps, tolerance=tolerance, phantom=phantom)

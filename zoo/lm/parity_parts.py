@@ -1,19 +1,19 @@
 """Compares the parts of the language model: function, dropout, vocabulary."""
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
 
-import jdeq
 from zoo.lm.block import Blocks, Context
 from zoo.lm.model import LanguageModel
 from zoo.lm.positions import relative_shift, visible
-from zoo.lm.reference import Reference
-from zoo.lm.torch_names import torch_names
-from zoo.upstream.rows import Row, compare, compare_many
-from zoo.upstream.transfer import export_arrays
+from zoo.upstream.reference import Reference
+from zoo.upstream.rows import Row, verdict
+from zoo.upstream.torchdeq import folded, probed_jac_reg
 
 
 class FixedMask(nnx.Module):
@@ -26,143 +26,82 @@ class FixedMask(nnx.Module):
         return x * self.mask[...]
 
 
-def function_rows(reference: Reference, model: LanguageModel, tolerance: float) -> list[Row]:
+def function_rows(reference: Reference, model: LanguageModel) -> Iterator[Row]:
     """The equilibrium function at a recorded state, part by part, and its Jacobian."""
-    io, names = reference.files["io"], torch_names(reference.config)
-    cell, z = folded_cell(model), jnp.asarray(reference.sequence("f_z"))
-    context = _context(reference)
-    kernels = export_arrays(nnx.state(cell, _is_kernel), names)
-    kernels = {f"func.{name}": value for name, value in kernels.items()}
-    effective = reference.files["effective_weights"].like(kernels, names.ignores)
-    rows = [compare_many("effective weights", kernels, effective, tolerance)]
+    yield reference.weights_row(model)
+    cell, z, context = _recorded(reference, model)
     parts = nnx.jit(_parts)(cell, z, context)
-    for name, value in parts.items():
-        if name in io or name == "f_out":
-            rows.append(compare(name, value, reference.sequence(name), tolerance))
-    probe = jnp.asarray(reference.sequence("jac_v"))
-    jac = jax.jit(lambda z: probed_jac_reg(lambda z: cell(z, context), z, probe))(z)
-    encodings = model.positions(context.encodings.shape[1])
-    shifted = relative_shift(jnp.asarray(io["rel_shift_in"]))
-    rows += [
-        compare("jac_loss_at_f_z", jac, io["jac_loss_at_f_z"], tolerance),
-        compare("f_pos_emb", encodings, reference.sequence("f_pos_emb"), tolerance),
-        compare("rel_shift_out", shifted, io["rel_shift_out"], tolerance),
-    ]
-    if "f_attn_mask" in io:
-        forbidden = ~np.asarray(context.mask[0])
-        rows.append(_verdict("f_attn_mask", np.array_equal(forbidden, io["f_attn_mask"] != 0)))
-    return rows
+    got = {name: value for name, value in parts.items() if name in reference}
+    probe = jnp.asarray(reference["jac_v"])
+    got["jac_loss_at_f_z"] = jax.jit(
+        lambda z: probed_jac_reg(lambda z: cell(z, context), z, probe)
+    )(z)
+    got["f_pos_emb"] = model.positions(context.encodings.shape[1])
+    got["rel_shift_out"] = relative_shift(jnp.asarray(reference["rel_shift_in"]))
+    got["f_out"] = parts["f_out"]
+    yield from reference.rows(got, reference.tolerances.function)
+    if "f_attn_mask" in reference:
+        forbidden = reference["f_attn_mask"] != 0
+        yield verdict("f_attn_mask", np.array_equal(~context.mask[0], forbidden))
 
 
-def probed_jac_reg(f, z: Array, probe: Array) -> Array:
-    """`jdeq.jac_reg` with a recorded probe, like `z`, instead of a random one."""
-    recorded = lambda key, shape, dtype: probe.reshape(shape).astype(dtype)
-    return jdeq.jac_reg(f, z, jax.random.key(0), distribution=recorded)
-
-
-def dropout_rows(reference: Reference, model: LanguageModel, tolerance: float) -> list[Row]:
+def dropout_rows(reference: Reference, model: LanguageModel) -> Iterator[Row]:
     """The function with recorded masks, and which axes the masks have."""
-    masks = reference.files["io"].under("drop_mask/")
-    cell, z = folded_cell(model), jnp.asarray(reference.sequence("f_z"))
-    rows, batch, length = [], *z.shape[:2]
-    context = _context(reference)
-    keys, inner = context.encodings.shape[1], reference.config.d_inner
+    cell, z, context = _recorded(reference, model)
+    (batch, length, _), sizes = z.shape, reference.sizes
+    attention_map = (batch, sizes.n_head, length, context.encodings.shape[1])
     for i, block in enumerate(cell.blocks):
-        at = "" if reference.config.traits.one_block else f".{i}"
-        attention, feed_forward = block.attention, block.feed_forward
-        attention_map = (batch, reference.config.n_head, length, keys)
-        for module, layer, shape in (
-            (attention, "dropatt", attention_map),
-            (attention, "drop", z.shape),
-            (feed_forward, "drop1", (batch, length, inner)),
-            (feed_forward, "drop2", z.shape),
+        at = "" if sizes.traits.one_block else f".{i}"
+        for module, part, layer, shape in (
+            (block.attention, "dec_attn", "dropatt", attention_map),
+            (block.attention, "dec_attn", "drop", z.shape),
+            (block.feed_forward, "pos_ff", "drop1", (batch, length, sizes.d_inner)),
+            (block.feed_forward, "pos_ff", "drop2", z.shape),
         ):
-            part = "dec_attn" if module is attention else "pos_ff"
-            name = f"func.{part}{at}.{layer}"
-            mask = masks[name]
-            if layer == "drop":
-                mask = reference.tokens_first(mask)
-            rows.append(_shape_row(f"mask of {name}", getattr(module, layer), shape, mask))
-            setattr(module, layer, FixedMask(mask))
-    mask = reference.tokens_first(masks["pos_drop"])
-    layer = model.dropout.encodings
-    rows.append(_shape_row("mask of pos_drop", layer, context.encodings.shape, mask))
-    dropped = context.encodings * mask
-    out = nnx.jit(lambda cell, z, c: cell(z, c))(cell, z, context._replace(encodings=dropped))
-    return [
-        compare("drop_f_pos_emb", dropped, reference.sequence("drop_f_pos_emb"), tolerance),
-        compare("drop_f_out", out, reference.sequence("drop_f_out"), tolerance),
-        *rows,
-        *_io_dropout_rows(reference, model),
-    ]
+            name = f"drop_mask/func.{part}{at}.{layer}"
+            yield _shape_row(reference, name, getattr(module, layer), shape)
+            setattr(module, layer, FixedMask(reference[name]))
+    name, encodings = "drop_mask/pos_drop", context.encodings
+    yield _shape_row(reference, name, model.dropout.encodings, encodings.shape)
+    dropped = encodings * reference[name]
+    out = nnx.jit(lambda cell, *args: cell(*args))(cell, z, context._replace(encodings=dropped))
+    got = {"drop_f_pos_emb": dropped, "drop_f_out": out}
+    yield from reference.rows(got, reference.tolerances.function)
+    for part in ("embedding", "output"):
+        name, layer = f"iodrop_example_{part}", getattr(model.dropout, part)
+        example = reference[name]  # the mask itself: the input was all ones
+        kept = tuple(slice(n) for n in layer.mask_shape(example.shape))
+        same = np.array_equal(np.broadcast_to(example[kept], example.shape), example)
+        yield verdict(name, same)
 
 
-def vocabulary_rows(reference: Reference, model: LanguageModel, tolerance: float) -> list[Row]:
+def vocabulary_rows(reference: Reference, model: LanguageModel, tokens: Array) -> Iterator[Row]:
     """Word vectors, and the probabilities of the whole vocabulary."""
-    io, vocabulary = reference.files["io"], model.vocabulary
-    tokens, _ = reference.segment(reference.n_segments - 1)
-    log_probs = vocabulary.log_probs(jnp.asarray(io["crit_hidden"]))
+    vocabulary, tolerance = model.vocabulary, reference.tolerances.function
+    log_probs = vocabulary.log_probs(jnp.asarray(reference["crit_hidden"]))
+    got = {"word_emb_last_seg": vocabulary.embed(tokens), "crit_logprob": log_probs}
+    yield from reference.rows(got, tolerance)
     total = jax.nn.logsumexp(log_probs, axis=-1)
-    words = vocabulary.embed(tokens)
-    return [
-        compare("word_emb_last_seg", words, io["word_emb_last_seg"], tolerance),
-        compare("crit_logprob", log_probs, io["crit_logprob"], tolerance),
-        Row("crit total probability", float(jnp.max(jnp.abs(jnp.expm1(total)))), tolerance),
-    ]
+    yield Row("crit total probability", float(jnp.max(jnp.abs(jnp.expm1(total)))), tolerance)
 
 
-def folded_cell(model: LanguageModel) -> Blocks:
-    """The equilibrium function with its normalised kernels, on its own."""
-    cell = model.folded().equilibrium.cell
-    assert isinstance(cell, Blocks)
-    return cell
-
-
-def _context(reference: Reference) -> Context:
-    """What `f_z` is taken with; its memory is full."""
-    z_memory, u, encodings = (
-        jnp.asarray(reference.sequence(name)) for name in ("f_z_hist", "f_u_cat", "f_pos_emb")
-    )
+def _recorded(reference: Reference, model: LanguageModel) -> tuple[Blocks, Array, Context]:
+    """The function, and what it was recorded with: state and context; the memory is full."""
+    names = ("f_z", "f_z_hist", "f_u_cat", "f_pos_emb")
+    z, z_memory, u, encodings = (jnp.asarray(reference[name]) for name in names)
     batch, remembered, _ = z_memory.shape
     filled = jnp.full((batch,), remembered)
-    length = u.shape[1] - remembered
-    mask = visible(length, filled, remembered, reference.config.horizon)
-    return Context(z_memory, u, encodings, mask)
+    mask = visible(u.shape[1] - remembered, filled, remembered, reference.sizes.horizon)
+    return folded(nnx.clone(model).equilibrium), z, Context(z_memory, u, encodings, mask)
 
 
 def _parts(cell: Blocks, z: Array, context: Context) -> dict[str, Array]:
-    out, parts = cell(z, context), {}
+    parts = {"f_out": cell(z, context)}
     for i, block in enumerate(cell.blocks):
         parts[f"f_after_attn_{i}"] = z = block.attend(z, context)
         parts[f"f_after_ffn_{i}"] = z = block.feed(z)
-    return parts | {"f_out": out}
+    return parts
 
 
-def _io_dropout_rows(reference: Reference, model: LanguageModel) -> list[Row]:
-    """An example output is the mask itself: the input is all ones."""
-    io = reference.files["io"]
-    examples = {
-        "iodrop_example_embedding": (model.dropout.embedding, io["iodrop_example_embedding"]),
-        "iodrop_example_output": (
-            model.dropout.output,
-            reference.sequence("iodrop_example_output"),
-        ),
-    }
-    rows = []
-    for name, (layer, example) in examples.items():
-        kept = tuple(slice(n) for n in layer.mask_shape(example.shape))
-        same = np.array_equal(np.broadcast_to(example[kept], example.shape), example)
-        rows.append(_verdict(name, same))
-    return rows
-
-
-def _shape_row(title: str, layer, shape: tuple[int, ...], mask: np.ndarray) -> Row:
-    return _verdict(f"{title}: shape", layer.mask_shape(shape) == mask.shape)
-
-
-def _verdict(quantity: str, ok: bool) -> Row:
-    return Row(quantity, 0.0 if ok else float("inf"), 0.0)
-
-
-def _is_kernel(path, value) -> bool:
-    return isinstance(value, nnx.Param) and path[-1] == "kernel"
+def _shape_row(reference: Reference, name: str, layer, shape: tuple[int, ...]) -> Row:
+    return verdict(f"{name}: shape", layer.mask_shape(shape) == reference[name].shape)

@@ -9,50 +9,41 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
-import jdeq
 from zoo.data.text import load_corpus
 from zoo.data.vocabulary import Vocabulary
 from zoo.errors import UserError
 from zoo.figures import PERPLEXITY
-from zoo.lm import parity, upstream
 from zoo.lm.config import LMConfig
 from zoo.lm.memory import Memory
+from zoo.lm.original import LMOriginal
+from zoo.lm.parity import quantities
 from zoo.lm.presets import MAX_NORM, PRESETS
 from zoo.lm.reader import Reader
 from zoo.lm.sampler import Draw, Sampler
-from zoo.lm.torch_names import import_state_dict, lm_state_dict
-from zoo.settings import Preset, TrainConfig
-from zoo.task import Data
-from zoo.training.optimizer import learning_rate
-from zoo.upstream.reference import deq_config
-from zoo.upstream.rows import Row
+from zoo.settings import TrainConfig
+from zoo.solves import solve_means, solve_rows
+from zoo.task import Data, OriginalTask, PredictingTask, SamplingTask, SolvingTask
 
 WARM_UP = 8 / 150  # share of the steps, in both designs
 
 
-class LMTask:
-    """See `zoo.task.Task`."""
+class LMTask(SolvingTask, PredictingTask, SamplingTask, OriginalTask):
+    """See `zoo.task`."""
 
     name = "lm"
     summary = "DEQ transformer, language modelling"
     figures = PERPLEXITY
-    presets: Mapping[str, Preset] = PRESETS
-
-    def model_config(self, fields: Mapping[str, Any]) -> LMConfig:
-        """Sizes from a saved configuration."""
-        return LMConfig(**fields)
+    presets = PRESETS
+    module = Reader
+    weights = LMOriginal()
+    quantities = staticmethod(quantities)
 
     def train_config(self, fields: Mapping[str, Any]) -> TrainConfig:
         """Training settings from a saved configuration; one without `clip` is an older one."""
-        return TrainConfig(**{"clip": MAX_NORM, **fields})
-
-    def build(self, config: LMConfig, deq: jdeq.DEQConfig, *, rngs: nnx.Rngs) -> Reader:
-        """A model with fresh weights and nothing remembered."""
-        return Reader(config, deq, rngs=rngs)
+        return super().train_config({"clip": MAX_NORM, **fields})
 
     def load_data(
         self, source: str, folder: pathlib.Path | None, *, model: LMConfig, meta: Mapping
@@ -68,25 +59,12 @@ class LMTask:
     ) -> tuple[Array, dict[str, Array]]:
         """Mean NLL, with the correction and the Jacobian penalty that are configured."""
         loss, nll, info = model.training_loss(batch, key)
-        return loss, {
-            "nll": nll.mean(),
-            "residual": info.rel_residual.mean(),
-            "converged": info.converged.mean(),
-            "nfe": info.nfe,
-        }
+        return loss, {"nll": nll.mean(), **solve_means(info)}
 
     def evaluate(self, model: Reader, batch: Mapping[str, Array]) -> dict[str, Array]:
         """NLL per token, and how the solve of each segment went."""
         nll, info = model.nll(batch)
-        relative = model.lm.equilibrium.config.f_stop_mode == "rel"
-        return {
-            "nll": nll,
-            "loss": nll,
-            "residual": info.rel_residual,
-            "converged": info.converged,
-            "trace": info.rel_trace if relative else info.abs_trace,
-            "nfe": info.nfe,
-        }
+        return {"nll": nll, "loss": nll, **solve_rows(info, model.lm.equilibrium.config)}
 
     def inference(
         self, model: Reader
@@ -113,23 +91,16 @@ class LMTask:
         context = lm.encode(tokens, Memory.empty(lm.config, len(tokens), 0))
         return lm.equilibrium.f(context), lm.equilibrium(context)[0]
 
-    def optimizer(self, train: TrainConfig) -> optax.GradientTransformation:
-        """Adam; linear warm-up, then the published cosine."""
-        rate = learning_rate(train, published_rate(train))
-        return optax.adamw(rate, weight_decay=train.weight_decay)
+    def rate(self, train: TrainConfig) -> optax.Schedule:
+        """Linear to `lr`, then `lr (1 + cos(pi step / steps)) / 2`, counted from step 0."""
+        warm_up = max(1.0, WARM_UP * train.steps)
 
-    def from_upstream(self, content: Mapping[str, Any]) -> tuple[LMConfig, jdeq.DEQConfig]:
-        """Sizes and DEQ options from the PyTorch original's configuration."""
-        config = upstream.model_config(content)
-        return config, deq_config("deq_args", upstream.deq_options(content))
+        def schedule(step: ArrayLike) -> Array:
+            step = jnp.asarray(step)
+            cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(step / train.steps, 1)))
+            return train.lr * jnp.where(step < warm_up, step / warm_up, cosine)
 
-    def import_state_dict(self, model: Reader, arrays: Mapping[str, np.ndarray]) -> None:
-        """Overwrites all arrays of the model with those of a PyTorch state dict."""
-        import_state_dict(model.lm, arrays)
-
-    def export_state_dict(self, model: Reader) -> dict[str, np.ndarray]:
-        """The inverse."""
-        return lm_state_dict(model.lm)
+        return schedule
 
     def add_sample_options(self, group: Any) -> None:
         """See `zoo.task.SamplingTask`."""
@@ -170,22 +141,6 @@ class LMTask:
             f"{drawn.tokens_per_second:.0f} tokens/s, solves from {start}, "
             f"NFE {np.mean(drawn.nfe or [np.nan]):.1f}"
         )
-
-    def parity(self, args: argparse.Namespace) -> list[Row]:
-        """Compares with the PyTorch original."""
-        return parity.check(args.folder)
-
-
-def published_rate(train: TrainConfig) -> optax.Schedule:
-    """Linear to `lr`, then `lr (1 + cos(pi step / steps)) / 2`, counted from step 0."""
-    warm_up = max(1.0, WARM_UP * train.steps)
-
-    def schedule(step: ArrayLike) -> Array:
-        step = jnp.asarray(step)
-        cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(step / train.steps, 1)))
-        return train.lr * jnp.where(step < warm_up, step / warm_up, cosine)
-
-    return schedule
 
 
 TASK = LMTask()

@@ -1,60 +1,44 @@
 """The MDEQ as a task of the trainer: image classification."""
 
-import argparse
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 import optax
-from flax import nnx
 from jax import Array
 
-import jdeq
 from zoo.data.cifar10 import cifar10, crop_and_flip
 from zoo.data.digits import digits
 from zoo.data.samples import Samples
 from zoo.errors import UserError
 from zoo.figures import ACCURACY
-from zoo.mdeq import parity
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.full_stage import State
 from zoo.mdeq.model import MDEQ
+from zoo.mdeq.original import MDEQOriginal
+from zoo.mdeq.parity import quantities
 from zoo.mdeq.presets import PRESETS
-from zoo.mdeq.torch_names import torch_names
-from zoo.mdeq.upstream import model_config
 from zoo.precision import wide
-from zoo.settings import Preset, TrainConfig
-from zoo.task import Data
-from zoo.training.optimizer import learning_rate
-from zoo.upstream.reference import deq_config
-from zoo.upstream.rows import Row
-from zoo.upstream.transfer import export_state_dict, import_arrays
+from zoo.schedules import learning_rate
+from zoo.settings import TrainConfig
+from zoo.solves import solve_means, solve_rows
+from zoo.task import Data, OriginalTask, PredictingTask, SolvingTask
 
 FINAL_LR = 1e-6
 
 
-class MDEQTask:
-    """See `zoo.task.Task`."""
+class MDEQTask(SolvingTask, PredictingTask, OriginalTask):
+    """See `zoo.task`."""
 
     name = "mdeq"
     summary = "multiscale DEQ, image classification"
     figures = ACCURACY
-    presets: Mapping[str, Preset] = PRESETS
-
-    def model_config(self, fields: Mapping[str, Any]) -> MDEQConfig:
-        """Sizes from a saved configuration."""
-        return MDEQConfig(**fields)
-
-    def train_config(self, fields: Mapping[str, Any]) -> TrainConfig:
-        """Training settings from a saved configuration."""
-        return TrainConfig(**fields)
-
-    def build(self, config: MDEQConfig, deq: jdeq.DEQConfig, *, rngs: nnx.Rngs) -> MDEQ:
-        """A model with fresh weights."""
-        return MDEQ(config, deq, rngs=rngs)
+    presets = PRESETS
+    module = MDEQ
+    weights = MDEQOriginal()
+    quantities = staticmethod(quantities)
 
     def load_data(
         self, source: str, folder: pathlib.Path | None, *, model: MDEQConfig, meta: Mapping
@@ -83,22 +67,16 @@ class MDEQTask:
         )
         return loss + model.full_stage.jac_loss(x, z_star, key), {
             "accuracy": _correct(logits[-1], batch["y"]).mean(),
-            "residual": info.rel_residual.mean(),
-            "converged": info.converged.mean(),
-            "nfe": info.nfe,
+            **solve_means(info),
         }
 
     def evaluate(self, model: MDEQ, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Per sample: correct or not, cross entropy, and how the solve went."""
         logits, info = model(batch["x"])
-        relative = model.full_stage.config.f_stop_mode == "rel"
         return {
             "accuracy": _correct(logits, batch["y"]),
             "loss": _cross_entropy(logits, batch["y"]),
-            "residual": info.rel_residual,
-            "converged": info.converged,
-            "trace": info.rel_trace if relative else info.abs_trace,
-            "nfe": info.nfe,
+            **solve_rows(info, model.full_stage.config),
         }
 
     def equilibrium(
@@ -110,25 +88,10 @@ class MDEQTask:
 
     def optimizer(self, train: TrainConfig) -> optax.GradientTransformation:
         """SGD with momentum 0.9; the weight decay is part of the gradient, as published."""
-        own = optax.cosine_decay_schedule(
-            train.lr, train.steps, alpha=min(1.0, FINAL_LR / train.lr)
-        )
-        return optax.chain(
-            optax.add_decayed_weights(train.weight_decay),
-            optax.sgd(learning_rate(train, own), momentum=0.9),
-        )
-
-    def from_upstream(self, content: Mapping[str, Any]) -> tuple[MDEQConfig, jdeq.DEQConfig]:
-        """Sizes and DEQ options from the PyTorch original's configuration."""
-        return model_config(content), deq_config("deq_args", content["deq_args"])
-
-    def import_state_dict(self, model: MDEQ, arrays: Mapping[str, np.ndarray]) -> None:
-        """Overwrites all arrays of the model with those of a PyTorch state dict."""
-        import_arrays(model, arrays, torch_names(model.config))
-
-    def export_state_dict(self, model: MDEQ) -> dict[str, np.ndarray]:
-        """The inverse."""
-        return export_state_dict(model, torch_names(model.config))
+        final = min(1.0, FINAL_LR / train.lr)
+        own = optax.cosine_decay_schedule(train.lr, train.steps, alpha=final)
+        sgd = optax.sgd(learning_rate(train, own), momentum=0.9)
+        return optax.chain(optax.add_decayed_weights(train.weight_decay), sgd)
 
     def inference(
         self, model: MDEQ
@@ -141,10 +104,6 @@ class MDEQTask:
 
         config = model.config
         return classify, (jnp.zeros((1, *config.image_size, config.in_channels)),)
-
-    def parity(self, args: argparse.Namespace) -> list[Row]:
-        """Compares with the PyTorch original."""
-        return parity.check(args.folder)
 
 
 def _sizes(image_size: tuple[int, int], in_channels: int) -> dict[str, Any]:

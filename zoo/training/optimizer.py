@@ -1,4 +1,4 @@
-"""Optimiser and learning rate, as far as all models share them."""
+"""The optimiser, as far as all models share it."""
 
 import optax
 
@@ -10,21 +10,3 @@ def make_optimizer(task: Task, train: TrainConfig) -> optax.GradientTransformati
     """The model's own optimiser, after clipping of the gradient's global norm if asked for."""
     own = task.optimizer(train)
     return optax.chain(optax.clip_by_global_norm(train.clip), own) if train.clip else own
-
-
-def learning_rate(train: TrainConfig, own: optax.Schedule) -> optax.Schedule:
-    """The schedule that `train` names: the model's own, or another one from the same rate on."""
-    if train.schedule == "own":
-        return own
-    steps = max(train.steps - train.warmup, 1)
-    after = {
-        "constant": optax.constant_schedule(train.lr),
-        "cosine": optax.cosine_decay_schedule(train.lr, steps),
-        "linear": optax.linear_schedule(train.lr, 0.0, steps),
-    }[train.schedule]
-    if not train.warmup:
-        return after
-    # the first step has 1 / warmup of the rate: a step of nothing would be a step lost
-    first = train.lr / train.warmup
-    ramp = optax.linear_schedule(first, train.lr + first, train.warmup)
-    return optax.join_schedules([ramp, after], [train.warmup])

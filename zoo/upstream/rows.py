@@ -2,8 +2,21 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Tolerances(NamedTuple):
+    """Largest relative errors, and how tightly the equilibria are solved for them."""
+
+    function: float
+    equilibrium: float
+    solve: float
+
+
+FLOAT64 = Tolerances(function=1e-9, equilibrium=1e-7, solve=1e-12)
+FLOAT32 = Tolerances(function=1e-3, equilibrium=1e-3, solve=1e-6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +48,11 @@ def relative_error(got, want, *, scale: float | None = None) -> float:
 def compare(quantity: str, got, want, tolerance: float) -> Row:
     """The row of one array."""
     return Row(quantity, relative_error(got, want), tolerance)
+
+
+def verdict(quantity: str, ok: bool) -> Row:
+    """The row of something that is right or wrong."""
+    return Row(quantity, 0.0 if ok else float("inf"), 0.0)
 
 
 def compare_many(

@@ -1,6 +1,7 @@
 """Moves named arrays into a model and out of it, with PyTorch's names and layouts."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from zoo.arrays import ArraysError
 from zoo.nn.buffer import Buffer
 from zoo.upstream.names import TorchNames
 
+Path = tuple[Any, ...]
 TRANSFERRED = (nnx.Param, nnx.BatchStat, Buffer)
 
 
@@ -20,13 +22,10 @@ def import_arrays(model: nnx.Module, arrays: Mapping[str, np.ndarray], names: To
     Values are cast to the model's dtypes. The model may be abstract (`nnx.eval_shape`).
 
     Raises:
-        ArraysError: keys are missing or unknown, shapes are wrong, or tied arrays differ; the
-            text lists all of them, and the model is untouched.
+        ArraysError: keys are missing or unknown, shapes are wrong, tied arrays differ, or two
+            variables have one name; the text lists all of them, and the model is untouched.
     """
-    variables = {
-        names.of(path): (path, variable)
-        for path, variable in nnx.to_flat_state(nnx.state(model, TRANSFERRED))
-    }
+    variables = _named(nnx.state(model, TRANSFERRED), names)
     given = {name: value for name, value in arrays.items() if not names.ignores(name)}
     wanted = {name: _torch_shape(names, name, v.shape) for name, (_, v) in variables.items()}
     wanted |= {second: wanted[name] for second, name in names.tied.items()}
@@ -53,19 +52,34 @@ def import_arrays(model: nnx.Module, arrays: Mapping[str, np.ndarray], names: To
 def export_arrays(state: nnx.State, names: TorchNames) -> dict[str, np.ndarray]:
     """Arrays of a state (parameters, statistics, gradients) in PyTorch's names and layouts.
 
-    An array that has two names is listed under its first one.
+    An array that has two names is listed under its first one. Raises ArraysError if two arrays
+    have one name.
     """
-    arrays = {}
-    for path, variable in nnx.to_flat_state(state):
-        name = names.of(path)
-        arrays[name] = names.to_torch(name, np.asarray(jax.device_get(variable[...])))
-    return arrays
+    return {
+        name: names.to_torch(name, np.asarray(jax.device_get(variable[...])))
+        for name, (_, variable) in _named(state, names).items()
+    }
 
 
 def export_state_dict(model: nnx.Module, names: TorchNames) -> dict[str, np.ndarray]:
     """What `import_arrays` takes: the arrays of a model under all of their names."""
     arrays = export_arrays(nnx.state(model, TRANSFERRED), names)
     return arrays | {second: arrays[name] for second, name in names.tied.items()}
+
+
+def _named(state: nnx.State, names: TorchNames) -> dict[str, tuple[Path, nnx.Variable]]:
+    """Variables and their paths by PyTorch name."""
+    named: dict[str, tuple[Path, nnx.Variable]] = {}
+    problems = []
+    for path, variable in nnx.to_flat_state(state):
+        name = names.of(path)
+        if name in named:
+            both = (".".join(map(str, p)) for p in (named[name][0], path))
+            problems.append(f"{' and '.join(both)} are both called {name}")
+        named[name] = path, variable
+    if problems:
+        raise ArraysError(f"names that are not unique: {'; '.join(problems)}")
+    return named
 
 
 def _torch_shape(names: TorchNames, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from zoo.lm.memory import Memory
 from zoo.lm.model import LanguageModel, nll, training_loss
 from zoo.lm.positions import Positions, relative_shift
 from zoo.lm.presets import PRESETS
-from zoo.lm.task import published_rate
+from zoo.lm.task import TASK
 from zoo.registry import get_task
 from zoo.settings import TrainConfig
 from zoo.upstream.reference import FLOAT64
@@ -237,7 +237,7 @@ def test_the_first_equilibria_of_different_words_differ(fan_in):
 
 
 def test_learning_rate():
-    schedule = published_rate(TrainConfig(steps=150_000, lr=2.0))
+    schedule = TASK.rate(TrainConfig(steps=150_000, lr=2.0))
     at = lambda step: float(jnp.asarray(schedule(step)))
     assert at(0) == 0 and at(4000) == pytest.approx(1.0)
     assert at(8000) == pytest.approx(1 + np.cos(np.pi * 8 / 150))

@@ -8,17 +8,18 @@ from flax import nnx
 
 from tests.zoo.lm.conftest import FOLDERS
 from zoo.cli import main
+from zoo.commands.parity import compared
 from zoo.errors import UserError
-from zoo.lm.parity import check
-from zoo.lm.reference import Reference
-from zoo.lm.runs import Gradient, Run
+from zoo.lm.task import TASK
+from zoo.upstream.reference import Reference
 from zoo.upstream.rows import table
+from zoo.upstream.runs import Gradient, Run, recorded_runs
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FOLDERS)
 def test_golden_folder(golden_lm, name):
-    rows = check(golden_lm(name))
+    rows = compared(TASK, golden_lm(name))
     assert all(row.ok for row in rows), table(rows)
 
 
@@ -26,7 +27,7 @@ def test_golden_folder(golden_lm, name):
 def test_parameter_counts(golden_lm, name):
     """As the folders state them: tied tables once, projections that share storage twice."""
     folder = golden_lm(name)
-    model = Reference.read(folder).model(np.float32)
+    model = Reference.read(TASK.weights, folder).model(np.float32)
     count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
     assert count == json.loads((folder / "config.json").read_text())["meta"]["n_param"]
 
@@ -76,13 +77,13 @@ def test_a_missing_file_is_named(copy, name, capsys):
 def test_a_field_that_is_missing_unknown_or_wrong_is_named(copy, section, fields, named):
     change(copy, section, **fields)
     with pytest.raises(UserError, match=named):
-        Reference.read(copy)
+        Reference.read(TASK.weights, copy)
 
 
 def test_unknown_runs_and_gradients_are_named(copy):
     (copy / "grads_dream_seg0.npz").write_bytes(b"")
     with pytest.raises(UserError, match="dream"):
-        Reference.read(copy)
+        recorded_runs(Reference.read(TASK.weights, copy))
     with pytest.raises(UserError, match="unknown run 'dream3'"):
         Run.named("dream3", ())
 

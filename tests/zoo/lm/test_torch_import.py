@@ -9,17 +9,18 @@ from tests.zoo.lm.conftest import FOLDERS, TINY, make
 from zoo.arrays import load_arrays
 from zoo.cli import main
 from zoo.errors import UserError
-from zoo.lm.reference import Reference
-from zoo.lm.torch_names import import_state_dict, lm_state_dict
+from zoo.lm.original import LMOriginal
+from zoo.upstream.reference import Reference
 
+ORIGINAL = LMOriginal()
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_round_trip(golden_lm, name, x64):
-    reference = Reference.read(golden_lm(name))
+    reference = Reference.read(ORIGINAL, golden_lm(name))
     state = reference.files["state"]
-    back = lm_state_dict(reference.model(np.float64))
+    back = ORIGINAL.state_dict(reference.model(np.float64))
     assert back.keys() == state.keys()
     for key, value in state.items():
         assert back[key].tobytes() == value.tobytes() and back[key].dtype == value.dtype, key
@@ -38,9 +39,9 @@ def test_round_trip_after_training(changes):
     """Also when both parameters of a tied projection have moved."""
     config = dataclasses.replace(TINY, **changes)
     model, again = make(config, scale=0.3), make(config)
-    arrays = lm_state_dict(model)
-    import_state_dict(again, arrays)
-    back = lm_state_dict(again)
+    arrays = ORIGINAL.state_dict(model)
+    ORIGINAL.load(again, arrays)
+    back = ORIGINAL.state_dict(again)
     assert arrays.keys() == back.keys()
     for name, value in arrays.items():
         np.testing.assert_array_equal(back[name], value)
@@ -51,17 +52,17 @@ def test_round_trip_after_training(changes):
 
 def test_all_problems_are_listed_and_the_model_is_untouched():
     model = make(TINY)
-    arrays = lm_state_dict(model)
+    arrays = ORIGINAL.state_dict(model)
     wrong = arrays | {"surplus": np.zeros(2), "injection.bias": np.zeros(3)}
     del wrong["pos_emb.inv_freq"]
     with pytest.raises(UserError) as error:
-        import_state_dict(model, wrong)
+        ORIGINAL.load(model, wrong)
     for text in ("unknown: surplus", "injection.bias: (3,)", "missing: pos_emb.inv_freq"):
         assert text in str(error.value)
     other = arrays | {"crit.out_layers.0.weight": 1 + arrays["crit.out_layers.0.weight"]}
     with pytest.raises(UserError, match="crit.out_layers.0.weight is tied to word_emb.emb_layers"):
-        import_state_dict(model, other)
-    untouched = lm_state_dict(model)
+        ORIGINAL.load(model, other)
+    untouched = ORIGINAL.state_dict(model)
     assert all(np.array_equal(untouched[name], arrays[name]) for name in arrays)
 
 

@@ -7,10 +7,10 @@ import re
 import pytest
 
 from tests.zoo.test_cli import run
-from tests.zoo.toy_lm import TEXT
+from tests.zoo.toy_lm import TASK, TEXT
 from zoo.checkpoints.checkpoint import find_checkpoint
 from zoo.logs.metrics import MetricsLog, read_metrics
-from zoo.registry import MODELS
+from zoo.registry import PLUGGED
 
 PNG = b"\x89PNG"
 
@@ -22,7 +22,7 @@ def two(tmp_path_factory):
     (folder / "text").mkdir()
     (folder / "text/all.txt").write_text(TEXT)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "toy", "tests.zoo.toy_lm")
+        patch.setitem(PLUGGED, "toy", TASK)
         for lr in (0.5, 0.25):
             argv = ("--data", folder / "text", "--out", folder / f"lr{lr}", "--lr", lr)
             assert run("train", "toy", *argv) == 0

@@ -3,9 +3,10 @@ import shutil
 import numpy as np
 import pytest
 
+from zoo.commands.parity import compared
 from zoo.errors import UserError
-from zoo.mdeq.parity import check
-from zoo.mdeq.reference import Reference
+from zoo.mdeq.task import TASK
+from zoo.upstream.reference import Reference
 from zoo.upstream.rows import compare, compare_many, relative_error, table
 
 FOLDERS = ["two_branch", "three_branch_deep", "four_branch", "small_published"]
@@ -14,7 +15,7 @@ FOLDERS = ["two_branch", "three_branch_deep", "four_branch", "small_published"]
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FOLDERS)
 def test_golden_folder(golden, name):
-    rows = check(golden(name))
+    rows = compared(TASK, golden(name))
     assert all(row.ok for row in rows), table(rows)
 
 
@@ -33,7 +34,7 @@ def copy(golden, tmp_path):
 def test_a_missing_file_is_named(copy, name):
     (copy / name).unlink()
     with pytest.raises(UserError, match=name):
-        Reference.read(copy)
+        Reference.read(TASK.weights, copy)
 
 
 @pytest.mark.parametrize("name", ["config.json", "state.npz", "io.npz"])
@@ -41,7 +42,7 @@ def test_a_damaged_file_is_named(copy, name):
     content = (copy / name).read_bytes()
     (copy / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=name):
-        Reference.read(copy)
+        Reference.read(TASK.weights, copy)
 
 
 def test_all_wrong_keys_are_named_at_once(copy):
@@ -52,7 +53,7 @@ def test_all_wrong_keys_are_named_at_once(copy):
     arrays["classifier.bias"] = np.zeros(3)
     np.savez(copy / "state.npz", **arrays)
     with pytest.raises(UserError) as error:
-        Reference.read(copy).model(np.float32)
+        Reference.read(TASK.weights, copy).model(np.float32)
     for name in ("state.npz", "classifier.weight", "surplus", "classifier.bias"):
         assert name in str(error.value)
 

@@ -17,9 +17,9 @@ from zoo.data.streams import Streams
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
 from zoo.run import RunConfig
+from zoo.schedules import learning_rate
 from zoo.settings import TrainConfig
 from zoo.task import Data
-from zoo.training.optimizer import learning_rate
 from zoo.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow

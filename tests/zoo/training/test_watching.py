@@ -15,7 +15,7 @@ from zoo.checkpoints.checkpoint import checkpoint_paths, find_checkpoint
 from zoo.data.streams import Streams
 from zoo.logs.metrics import read_metrics
 from zoo.run import RunConfig
-from zoo.task import Data
+from zoo.task import Data, SolvingTask
 from zoo.training.fit import Diverged, Watch
 from zoo.training.spectrum import SpectralRadius
 from zoo.training.trainer import Trainer
@@ -48,7 +48,7 @@ class Linear(nnx.Module):
         self.a = nnx.Param(jnp.asarray(a))
 
 
-class LinearTask(ToyTask):
+class LinearTask(ToyTask, SolvingTask):
     """Its spectral radius is known."""
 
     def __init__(self, a):

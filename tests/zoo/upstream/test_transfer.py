@@ -6,10 +6,9 @@ from tests.zoo.conftest import TINY, TINY_DEQ
 from zoo.arrays import load_arrays
 from zoo.errors import UserError
 from zoo.mdeq.model import MDEQ
-from zoo.mdeq.torch_names import torch_names
+from zoo.mdeq.original import MDEQOriginal
+from zoo.upstream.names import TorchNames
 from zoo.upstream.transfer import TRANSFERRED, export_arrays, import_arrays
-
-NAMES = torch_names(TINY)
 
 
 def arrays_of(model):
@@ -18,6 +17,9 @@ def arrays_of(model):
 
 def abstract():
     return nnx.eval_shape(lambda: MDEQ(TINY, TINY_DEQ, rngs=nnx.Rngs(0)))
+
+
+NAMES = MDEQOriginal().names(abstract())
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +106,13 @@ def test_safetensors(tmp_path, arrays):
     (tmp_path / "bad.safetensors").write_bytes(b"no")
     with pytest.raises(UserError, match="bad.safetensors"):
         load_arrays(tmp_path / "bad.safetensors")
+
+
+def test_two_variables_with_one_name_are_an_error(arrays):
+    names = TorchNames(rules=(*NAMES.rules, (r"^downsample\.3\.", "downsample.0.")))
+    model = abstract()
+    both = r"stem\.0\.conv\.kernel and stem\.1\.conv\.kernel are both called downsample\.0\.weight"
+    with pytest.raises(UserError, match=both):
+        import_arrays(model, arrays, names)
+    with pytest.raises(UserError, match=both):
+        export_arrays(nnx.state(model), names)

@@ -7,22 +7,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from zoo.errors import UserError
+from zoo.upstream.reference import Reference
 
 EVAL_TOLERANCE = 1e-3  # of the published evaluation
 DAMPING = {1: 1.0}  # of phantom gradients whose name does not say it
 DEFAULT_DAMPING = 0.6
+NUMBER = r"(\d+(?:\.\d+)?(?:e-?\d+)?)"
+GRADIENTS = rf"grads_(.+?)(?:_tau{NUMBER})?(?:_jacreg{NUMBER})?_seg(\d+)"
 
 
 @dataclasses.dataclass(frozen=True)
 class Gradient:
-    """A file of gradients of one segment's loss.
+    """The file `path` of gradients of the loss of one `segment` in a `run`.
 
-    Attributes:
-        path: the file.
-        run: which run they are of.
-        segment: of which segment.
-        tau: damping of the run's phantom gradient, if the name says it.
-        jac_weight: weight of the Jacobian penalty in the loss.
+    `tau` damps the run's phantom gradient, if the name says it; `jac_weight` is that of the
+    Jacobian penalty in the loss.
     """
 
     path: pathlib.Path
@@ -34,9 +33,7 @@ class Gradient:
     @classmethod
     def of(cls, path: pathlib.Path) -> "Gradient":
         """Reads `grads_RUN[_tauT][_jacregW]_segK.npz`; raises UserError for other names."""
-        number = r"(\d+(?:\.\d+)?(?:e-?\d+)?)"
-        pattern = rf"grads_(.+?)(?:_tau{number})?(?:_jacreg{number})?_seg(\d+)"
-        match = re.fullmatch(pattern, path.stem)
+        match = re.fullmatch(GRADIENTS, path.stem)
         if match is None:
             raise UserError(f"{path}: expected a name like grads_RUN_segK.npz")
         run, tau, weight, segment = match.groups()
@@ -71,10 +68,8 @@ class Run:
         """The run with this prefix; raises UserError for one that is unknown."""
         mine = tuple(g for g in gradients if g.run == name)
         make = lambda *args, **kwargs: cls(name, *args, gradients=mine, **kwargs)
-        if name == "ift":
-            return make(True, True, {"ift": True})
-        if name == "eval":
-            return make(False, True, {"ift": True})
+        if name in ("ift", "eval"):
+            return make(name == "ift", True, {"ift": True})
         if m := re.fullmatch(r"unroll(\d+)", name):
             return make(True, False, _phantom(int(m[1]), 1.0) | {"f_max_iter": 0})
         if m := re.fullmatch(r"phantom(\d+)", name):
@@ -84,9 +79,19 @@ class Run:
         if m := re.fullmatch(r"solve(\d+)_(\d+)step", name):
             return make(True, False, _phantom(int(m[2]), 1.0), solver_steps=int(m[1]))
         if m := re.fullmatch(r"eval(\d+)", name):
-            steps = int(m[1])
-            return make(False, False, {}, solver_steps=steps, tolerance=EVAL_TOLERANCE)
+            return make(False, False, {}, solver_steps=int(m[1]), tolerance=EVAL_TOLERANCE)
         raise UserError(f"io.npz: unknown run {name!r}")
+
+
+def recorded_runs(reference: Reference) -> list[Run]:
+    """All runs; raises UserError for what has no run, or an unknown name."""
+    io = reference.files["io"]
+    names = [match[1] for name in io if (match := re.match(r"(.*)_seg0_z_out$", name))]
+    gradients = [Gradient.of(path) for path in sorted(reference.folder.glob("grads_*.npz"))]
+    for gradient in gradients:
+        if gradient.run not in names:
+            raise UserError(f"{gradient.path}: no run {gradient.run!r} in io.npz")
+    return [Run.named(name, gradients) for name in names]
 
 
 def _phantom(steps: int, tau: float) -> dict[str, Any]:

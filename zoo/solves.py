@@ -1,0 +1,27 @@
+"""What a task says of an equilibrium solve, besides its own figures."""
+
+from jax import Array
+
+import jdeq
+
+
+def solve_means(info: jdeq.SolverInfo) -> dict[str, Array]:
+    """Of a training batch, each (): entries of what `Task.loss` returns."""
+    return {
+        "residual": info.rel_residual.mean(),
+        "converged": info.converged.mean(),
+        "nfe": info.nfe,
+    }
+
+
+def solve_rows(info: jdeq.SolverInfo, deq: jdeq.DEQConfig) -> dict[str, Array]:
+    """Of each row of a batch: entries of what `Task.evaluate` returns.
+
+    `trace` (B, max_iter) is of the residual that `deq` has a tolerance for.
+    """
+    return {
+        "residual": info.rel_residual,
+        "converged": info.converged,
+        "trace": info.rel_trace if deq.f_stop_mode == "rel" else info.abs_trace,
+        "nfe": info.nfe,
+    }

@@ -1,0 +1,77 @@
+"""TorchDEQ, the library of the originals: its options, and how its solver differs from ours."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+import jdeq
+from zoo.errors import UserError
+from zoo.upstream.files import check_fields
+
+WITHOUT_EFFECT = (*jdeq.DEQConfig.WITHOUT_COUNTERPART, "mem")  # on what is compared
+BELOW_ANY_RESIDUAL = 1e-300  # a tolerance that is never met
+
+
+def deq_config(what: str, options: Any, **changes: Any) -> jdeq.DEQConfig:
+    """TorchDEQ's options, all of them by name, with some changed.
+
+    Raises:
+        UserError: an option is unknown, the norm's are missing, or a value is out of range.
+    """
+    default = jdeq.DEQConfig()
+    optional = (*default.to_dict(), *WITHOUT_EFFECT)
+    options = check_fields(what, options, default.part("norm"), optional)
+    kept = {k: v for k, v in options.items() if k not in WITHOUT_EFFECT}
+    try:
+        return jdeq.DEQConfig.from_dict(kept | changes)
+    except (TypeError, ValueError) as e:
+        raise UserError(f"{what}: {e}") from e
+
+
+def few_steps(
+    f: Callable[[Array], Array],
+    z0: Array,
+    steps: int,
+    *,
+    tolerance: float = 0.0,
+    phantom: jdeq.PhantomGrad | None = None,
+) -> tuple[Array, jdeq.SolverInfo]:
+    """TorchDEQ's fixed point iteration where few steps are made; then those with a gradient.
+
+    TorchDEQ hands back the image of the best state that it measured, and stops all samples when
+    the worst one has converged; jdeq hands back the best state itself and stops each on its own.
+    So one application of f follows upon one iteration less.
+
+    Args:
+        f, z0: the function and the start (B, ...).
+        steps: evaluations of f by the solver.
+        tolerance: relative residual at which it stops, all samples at once.
+        phantom: the steps with a gradient; none in evaluation.
+    """
+    solver = jdeq.FixedPointIter(max_iter=steps - 1, tol=BELOW_ANY_RESIDUAL, stop_mode="rel")
+    once = jdeq.PhantomGrad(1)
+    z, info = jdeq.deq(f, z0, solver=solver, backward=once)
+    if tolerance:
+        worst = jnp.max(info.rel_trace, axis=0)  # of z_1, z_2, ...
+        stops = jnp.append(worst < tolerance, True)
+        limit = jnp.minimum(jnp.argmax(stops) + 1, solver.max_iter)
+        z, info = jdeq.deq(f, z0, solver=solver, backward=once, max_iter=limit)
+    if phantom is None:
+        return z, info
+    start = jax.lax.stop_gradient(z)
+    return jdeq.deq(f, start, solver=jdeq.FixedPointIter(max_iter=0), backward=phantom)
+
+
+def probed_jac_reg(f: Callable[[Array], Array], z: Array, probe: Array) -> Array:
+    """`jdeq.jac_reg` with a recorded probe, like `z`, instead of a random one."""
+    recorded = lambda key, shape, dtype: probe.reshape(shape).astype(dtype)
+    return jdeq.jac_reg(f, z, jax.random.key(0), distribution=recorded)
+
+
+def folded(layer: jdeq.nn.DEQ) -> Any:
+    """The equilibrium function of a layer with its normalised kernels, on its own."""
+    cell = layer.cell
+    return cell.fold() if isinstance(cell, jdeq.nn.KernelNorm) else cell
