@@ -1,38 +1,42 @@
 """Deep equilibrium models in JAX."""
 
-from . import nn as nn, norm as norm
+from . import extend as extend, nn as nn, norm as norm
 from ._configured import ConfiguredDEQ as ConfiguredDEQ, get_deq as get_deq
 from ._deq import deq as deq
 from ._info import SolverInfo as SolverInfo, Status as Status
-from ._stream import solve_stream as solve_stream
-from .command_line import add_deq_args as add_deq_args
-from .config import DEQConfig as DEQConfig
-from .diagnostics import (
-    check_gradient as check_gradient,
-    diagnose as diagnose,
-    plot_convergence as plot_convergence,
+from ._splitting import (
+    forward_backward as forward_backward,
+    peaceman_rachford as peaceman_rachford,
 )
-from .gradients import (
+from ._stream import solve_stream as solve_stream
+from .backward import (
     IFT as IFT,
     JFB as JFB,
     SHINE as SHINE,
     Backward as Backward,
     PhantomGrad as PhantomGrad,
     Unroll as Unroll,
+    register_backward as register_backward,
 )
-from .gradients.registry import register_backward as register_backward
-from .nn.norms import register_norm as register_norm
-from .regularization import (
+from .command_line import add_deq_args as add_deq_args
+from .config import DEQConfig as DEQConfig
+from .diagnostics import (
     PathIndependence as PathIndependence,
+    check_gradient as check_gradient,
+    diagnose as diagnose,
+    path_independence as path_independence,
+    plot_convergence as plot_convergence,
+    spectral_radius as spectral_radius,
+)
+from .kernel_norms import register_norm as register_norm
+from .regularization import (
     fixed_point_correction as fixed_point_correction,
     incremental_weight as incremental_weight,
     jac_reg as jac_reg,
     jacobian_correction as jacobian_correction,
     mixed_init as mixed_init,
-    path_independence as path_independence,
     random_max_iter as random_max_iter,
     sometimes as sometimes,
-    spectral_radius as spectral_radius,
 )
 from .solvers import (
     CG as CG,
@@ -47,9 +51,5 @@ from .solvers import (
     Newton as Newton,
     SimpleFixedPointIter as SimpleFixedPointIter,
     Solver as Solver,
-)
-from .solvers.registry import register_solver as register_solver
-from .solvers.splitting import (
-    forward_backward as forward_backward,
-    peaceman_rachford as peaceman_rachford,
+    register_solver as register_solver,
 )

@@ -3,6 +3,11 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, core
+
+from ._method import is_array
 from ._named import suggest
 
 
@@ -72,9 +77,33 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
         )
 
 
-def check_tau(tau: float) -> None:
+def check_either(name: str, value: Any, one: Any, other: Any) -> None:
+    """Raises unless `value` is one of the two."""
+    if value not in (one, other):
+        raise ValueError(f"{name} must be {one!r} or {other!r}, got {value!r}")
+
+
+def check_scalar(name: str, value: Any, **bounds: float | None) -> None:
+    """As `check_number`, but a () array will do too; of a traced one the value is not checked."""
+    if not is_array(value):
+        check_number(name, float(value) if isinstance(value, np.generic) else value, **bounds)
+        return
+    if value.ndim or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(
+            f"{name} must be one number, got an array {value.dtype}{list(value.shape)}"
+        )
+    if not isinstance(value, core.Tracer):
+        _check_bounds(name, float(value), Bounds(**bounds))
+
+
+def check_tau(tau: float | Array) -> None:
     """Raises unless 0 < tau <= 2: beyond, no real spectrum below 1 contracts."""
-    check_number("tau", tau, above=0, high=2)
+    check_scalar("tau", tau, above=0, high=2)
+
+
+def check_history_dtype(name: str | None) -> None:
+    """Raises unless `name` is None or a floating type of at most 32 bits."""
+    check_choice("history_dtype", name, ("float32", "bfloat16", "float16", None))
 
 
 def _check_bounds(name: str, value: float, bounds: Bounds) -> None:

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ._checks import check_int
 from ._info import SolverInfo
 from ._problem import Problem
-from ._report import warn_of_failures
 from ._space import PyTree
-from ._trace import check_like
-from .gradients.base import Backward
-from .gradients.ift import IFT
-from .gradients.registry import resolve_backward
-from .solvers.base import Solver, check_int
+from ._state import check_like
+from ._warn import warn_of_failures
+from .backward.base import Backward
+from .backward.ift import IFT
+from .backward.registry import resolve_backward
+from .solvers.base import Solver
 from .solvers.registry import resolve_solver
 
 
@@ -96,7 +97,7 @@ def deq(
     if on_failure not in ("ignore", "warn"):
         raise ValueError(f"on_failure must be 'ignore' or 'warn', got {on_failure!r}")
     forward = resolve_solver(solver, solver_options)
-    differentiate = resolve_backward(backward)
+    gradient = resolve_backward(backward)
     problem = Problem.build(
         f,
         z0,
@@ -107,11 +108,11 @@ def deq(
         warn=on_failure == "warn",
     )
     if adjoint0 is not None:
-        if not isinstance(differentiate, IFT):
-            raise ValueError(f"adjoint0 is for backward='ift', not for {differentiate!r}")
+        if not isinstance(gradient, IFT):
+            raise ValueError(f"adjoint0 is for backward='ift', not for {gradient!r}")
         adjoint0 = check_like(problem.z0, adjoint0, "adjoint0")
         problem = dataclasses.replace(problem, adjoint0=adjoint0)
-    solution = differentiate(problem)
+    solution = gradient(problem)
     sampled = n_states > 1 or indexing is not None or solution.states
     states = (*solution.states, solution.z) if sampled else ()
     info = problem.info(solution)._replace(states=states)

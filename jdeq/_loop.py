@@ -1,7 +1,7 @@
 """The one iteration loop: evaluate, measure, keep the best, decide who stops, step."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,6 @@ from jax.typing import ArrayLike
 
 from ._info import Status
 from ._space import PyTree, Space, accumulator, put
-
-if TYPE_CHECKING:
-    from .solvers.base import IterativeSolver
 
 REL_EPS = 1e-9  # in the denominator of the relative residual: z* may be 0
 FLOOR, FLOOR_WAIT = 16, 8  # residuals below FLOOR ulp, not improved for FLOOR_WAIT iterations
@@ -62,6 +59,24 @@ def measure(space: Space, z: PyTree, fz: PyTree) -> Residual:
     )
 
 
+class Stepper(Protocol):
+    """What the loop drives: see `jdeq.IterativeSolver`, whose members these are."""
+
+    @property
+    def max_iter(self) -> int: ...
+    @property
+    def stop_mode(self) -> Literal["rel", "abs"]: ...
+    @property
+    def return_final(self) -> bool: ...
+    @property
+    def check_every(self) -> int: ...
+    def tolerance(self, *leaves: Array) -> float | Array: ...
+    def init(self, space: Space, z0: PyTree) -> Any: ...
+    def step(self, space: Space, k: Array, z: PyTree, fz: PyTree, state: Any) -> Any: ...
+    def recovers(self, state: Any) -> Array | bool: ...
+    def freeze(self, space: Space, moving: Array, new: Any, old: Any) -> Any: ...
+
+
 class Progress(NamedTuple):
     """Where a solve stands: `k` () int32 iterations are made, `z` is `z_k`."""
 
@@ -71,9 +86,7 @@ class Progress(NamedTuple):
     best: Solution
 
 
-def begin(
-    solver: "IterativeSolver", z0: PyTree, *, space: Space, indexing: tuple[int, ...] = ()
-) -> Progress:
+def begin(solver: Stepper, z0: PyTree, *, space: Space, indexing: tuple[int, ...] = ()) -> Progress:
     """Before the first evaluation."""
     best = unmeasured(space, z0, length=solver.max_iter + 1, n_states=len(indexing))
     return Progress(jnp.zeros((), jnp.int32), z0, solver.init(space, z0), best)
@@ -85,7 +98,7 @@ def running(c: Progress, limit: ArrayLike) -> Array:
 
 
 def advance(
-    solver: "IterativeSolver",
+    solver: Stepper,
     c: Progress,
     fz: PyTree,
     *,
@@ -150,7 +163,7 @@ def outcome(c: Progress) -> Solution:
 
 
 def iterate(
-    solver: "IterativeSolver",
+    solver: Stepper,
     f: Callable[[PyTree], PyTree],
     z0: PyTree,
     *,

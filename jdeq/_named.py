@@ -14,12 +14,15 @@ class Registry(Generic[T]):
     Args:
         kind: what the entries are, for messages: "solver".
         base: the class whose instances the factories make.
+
+    Attributes:
+        entries: the factories by name, in the order in which they were registered.
     """
 
-    def __init__(self, kind: str, base: type[T], entries: Mapping[str, Callable[..., T]]):
+    def __init__(self, kind: str, base: type[T]):
         self.kind = kind
         self.base = base
-        self.entries = dict(entries)
+        self.entries: dict[str, Callable[..., T]] = {}
 
     def register(self, name: str, factory: Callable[..., T], *, overwrite: bool = False) -> None:
         """Makes `factory` available under `name`; a taken name raises unless `overwrite`."""

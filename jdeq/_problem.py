@@ -2,47 +2,56 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, core
+from jax import Array
 
+from ._hoist import Function, Lanes, hoist
 from ._info import SolverInfo, Status
 from ._loop import Solution, measure
-from ._reuse import reuse
+from ._programs import reuse
 from ._space import PyTree, Space
-from ._trace import Pure, check_state, trace
+from ._state import check_state
 from .solvers.base import Solver
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+def _static(**kwargs: Any) -> Any:
+    return dataclasses.field(metadata={"static": True}, **kwargs)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
-    """`z = pure(consts, z)` with its start, its solver and what to report.
+    """`z = function(consts, z)` with its start, its solver and what to report.
+
+    A pytree: what is static makes up its structure, the specification of the solve; the leaves are
+    its values. So derivative rules are functions of problems and close over nothing.
 
     Attributes:
-        pure: `f` with everything it closed over as its first argument.
+        function: `f` with everything it closed over as its first argument; static.
         consts: those values.
         z0: start state.
         limit: int32 `(1,) * batch_dims`: most iterations, at most `solver.max_iter`.
-        solver: the forward solver.
-        space: the algebra for states like `z0`.
-        indexing: iterations at which states are sampled.
-        warn: print a line where a solve, forward or backward, does not converge.
-        keep_memory: hand out the solver's own last state with the solution.
+        solver: the forward solver; arrays among its settings are values.
+        space: the algebra for states like `z0`; static.
+        indexing: iterations at which states are sampled; static.
+        warn: print a line where a solve, forward or backward, does not converge; static.
+        keep_memory: hand out the solver's own last state with the solution; static.
         adjoint0: where the backward solve starts; a state, or None.
     """
 
-    pure: Pure
+    function: Function = _static()
     consts: list[Any]
     z0: PyTree
     limit: Array
     solver: Solver
-    space: Space
-    indexing: tuple[int, ...] = ()
-    warn: bool = False
-    keep_memory: bool = False
+    space: Space = _static()
+    indexing: tuple[int, ...] = _static(default=())
+    warn: bool = _static(default=False)
+    keep_memory: bool = _static(default=False)
     adjoint0: PyTree = None
 
     @classmethod
@@ -57,9 +66,9 @@ class Problem:
         indexing: tuple[int, ...] = (),
         warn: bool = False,
     ) -> "Problem":
-        """Traces and checks `f` and `z0`; raises as `check_state` and `trace` do."""
+        """Traces and checks `f` and `z0`; raises as `check_state` and `hoist` do."""
         z0 = check_state(z0, batch_dims)
-        pure, consts, z0 = trace(f, z0)
+        function, consts, z0 = hoist(f, z0)
         bound = jnp.asarray(solver.max_iter, jnp.int32)
         if limit is None:
             limit = bound
@@ -67,53 +76,28 @@ class Problem:
             raise ValueError(f"max_iter must be one integer, got an array of shape {limit.shape}")
         else:
             limit = jnp.clip(limit.astype(jnp.int32), 0, bound)
-        limit = limit.reshape((1,) * batch_dims)
-        return cls(pure, consts, z0, limit, solver, Space(batch_dims), indexing, warn)
+        return cls(
+            function=function,
+            consts=consts,
+            z0=z0,
+            limit=limit.reshape((1,) * batch_dims),
+            solver=solver,
+            space=Space(batch_dims),
+            indexing=indexing,
+            warn=warn,
+        )
 
     def f(self, z: PyTree) -> PyTree:
-        return self.pure(self.consts, z)
+        """The equilibrium function."""
+        return self.function(self.consts, z)
 
-    def solve(self, consts: list[Any], z0: PyTree, limit: Array) -> Solution:
+    def solve(self) -> Solution:
         """Solves without a derivative rule; `jax.vmap` of it is one batched solve."""
-        run = _solve(self.pure, self.solver, self.space, self.indexing, self.keep_memory)
-        return run(consts, z0, limit)
-
-    def unroll(self, loop: Literal["scan", "checkpointed scan"]) -> Solution:
-        """Solves by a fixed number of passes that autodiff can go through."""
-
-        def run(consts, z0, limit):
-            return self.solver.solve(
-                lambda z: self.pure(consts, z),
-                z0,
-                space=self.space,
-                limit=limit,
-                indexing=self.indexing,
-                loop=loop,
-            )
-
-        settings = loop, self.solver, self.space, self.indexing
-        return self.reuse(run, settings, self.z0, self.limit)
-
-    def reuse(self, run: Callable[..., Any], settings: Any, z: PyTree, *more: Any) -> Any:
-        """`run(consts, z, *more)` for a `run` that autodiff may go through; see `_reuse.reuse`."""
-        args = self.consts, z, *more
-        traced = any(isinstance(x, core.Tracer) for x in jax.tree.leaves(args))
-        needs = "all derivatives" if traced else "values"
-        return reuse(run, self.pure, settings, *args, needs=needs)
+        return _solve(dataclasses.replace(self, warn=False, adjoint0=None))
 
     def solve_detached(self) -> Solution:
         """Solves; the outcome has zero derivative, in forward and reverse mode."""
-
-        @jax.custom_jvp
-        def detached(consts, z0, limit):
-            return self.solve(consts, z0, limit)
-
-        @detached.defjvp
-        def detached_jvp(primals, _):
-            solution = detached(*primals)
-            return solution, zero_tangent(solution)
-
-        return detached(self.consts, self.z0, self.limit)
+        return _solve_detached(self)
 
     def remeasure(self, solution: Solution, z: PyTree) -> Solution:
         """The solution with `z` instead, its residual measured: `f` is evaluated once.
@@ -147,48 +131,58 @@ class Problem:
         )
 
 
-def _solve(
-    pure: Pure, solver: Solver, space: Space, indexing: tuple[int, ...], keep_memory: bool
-) -> Callable[[list[Any], PyTree, Array], Solution]:
-    """The solve as a function whose `vmap` is a solve with one more batch axis."""
+@jax.custom_batching.custom_vmap
+def _solve(problem: Problem) -> Solution:
+    needs = "gradients" if problem.solver.differentiates else "values"
+    return reuse(_run, problem, needs=needs)
 
-    def run(consts, z0, limit):
-        solution = solver.solve(
-            lambda z: pure(consts, z),
-            z0,
-            space=space,
-            limit=limit,
-            indexing=indexing,
-            loop="while",
+
+@_solve.def_vmap
+def _solve_lanes(size: int, batched: list[Problem], problem: Problem) -> tuple[Solution, Any]:
+    """Lanes are samples of one more batch axis, unless each has a solver of its own."""
+    (has,) = batched
+    axis = lambda tree: jax.tree.map(lambda lanes: 0 if lanes else None, tree)
+    if any(jax.tree.leaves(has.solver)):
+        solution = jax.vmap(_run, in_axes=(axis(has),), axis_size=size)(problem)
+    else:
+        everywhere = lambda x, lanes: x if lanes else jnp.broadcast_to(x[None], (size, *x.shape))
+        solution = _solve(
+            dataclasses.replace(
+                problem,
+                function=Lanes(problem.function, tuple(axis(has.consts)), size),
+                z0=jax.tree.map(everywhere, problem.z0, has.z0),
+                limit=problem.limit if has.limit else problem.limit[None],
+                space=Space(problem.space.batch_dims + 1),
+            )
         )
-        return solution if keep_memory else solution._replace(memory=())
+    return solution, jax.tree.map(lambda _: True, solution)
 
-    @jax.custom_batching.custom_vmap
-    def solve(consts, z0, limit):
-        settings = "solve", solver, space, indexing, keep_memory
-        needs = "gradients" if solver.differentiates else "values"
-        return reuse(run, pure, settings, consts, z0, limit, needs=needs)
 
-    @solve.def_vmap
-    def solve_lanes(axis_size, batched, consts, z0, limit):
-        const_lanes, z0_lanes, limit_lanes = batched
-        axes = [0 if lanes else None for lanes in const_lanes]
-        lanes = jax.vmap(pure, in_axes=(axes, 0), axis_size=axis_size)
-        z0 = jax.tree.map(
-            lambda x, lane: x if lane else jnp.broadcast_to(x[None], (axis_size, *x.shape)),
-            z0,
-            z0_lanes,
-        )
-        limit = limit if limit_lanes else limit[None]
-        run = _solve(lanes, solver, Space(space.batch_dims + 1), indexing, keep_memory)
-        solution = run(consts, z0, limit)
-        return solution, jax.tree.map(lambda _: True, solution)
+def _run(problem: Problem) -> Solution:
+    solution = problem.solver.solve(
+        problem.f,
+        problem.z0,
+        space=problem.space,
+        limit=problem.limit,
+        indexing=problem.indexing,
+        loop="while",
+    )
+    return solution if problem.keep_memory else solution._replace(memory=())
 
-    return solve
+
+@jax.custom_jvp
+def _solve_detached(problem: Problem) -> Solution:
+    return problem.solve()
+
+
+@_solve_detached.defjvp
+def _solve_detached_jvp(primals: Any, _: Any) -> tuple[Solution, Solution]:
+    solution = _solve_detached(*primals)
+    return solution, zero_tangent(solution)
 
 
 def zero_tangent(tree: PyTree) -> PyTree:
-    """Zeros of the tangent type of each leaf: float0 for integers."""
+    """Zeros of the tangent type of each leaf: float0 for integers and keys."""
 
     def leaf(x: Array) -> Any:
         if jnp.issubdtype(x.dtype, jnp.floating):

@@ -11,7 +11,7 @@ from jax import Array, lax
 from ._deq import deq, schedule
 from ._info import SolverInfo
 from ._space import PyTree
-from .gradients import IFT, Backward, PhantomGrad
+from .backward import IFT, Backward, PhantomGrad
 from .solvers import Solver
 
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from ._method import is_one
+
 PyTree = Any
 
 
@@ -53,6 +55,12 @@ class Space:
             return (a.astype(wide) + s * b.astype(wide)).astype(a.dtype)
 
         return jax.tree.map(leaf, x, y)
+
+    def damp(self, z: PyTree, fz: PyTree, tau: float | Array) -> PyTree:
+        """z + tau (fz - z): a step of the length `tau`, a number or one number per sample."""
+        if is_one(tau):
+            return fz
+        return self.add(z, self.sub(fz, z), tau)
 
     def sub(self, x: PyTree, y: PyTree) -> PyTree:
         """x - y."""

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from ._checks import check_int
+from ._hoist import hoist
 from ._info import SolverInfo
 from ._loop import Progress, Solution, advance, begin, running, unmeasured
 from ._space import PyTree, Space
-from ._trace import check_state, trace
-from .solvers.base import IterativeSolver, Solver, check_int
+from ._state import check_state
+from .solvers.base import IterativeSolver, Solver
 from .solvers.registry import resolve_solver
 
 ONE = Space(0)  # each slot is a problem of its own, at its own iteration
@@ -75,7 +77,7 @@ def solve_stream(
     shapes = [x.shape for x in jax.tree.leaves((z0, requests))]
     if any(shape[:1] != shapes[0][:1] for shape in shapes):
         raise ValueError(f"requests and z0 need one leading axis of samples, got {shapes}")
-    trace(lambda z: f(z, requests), z0)  # for its checks
+    hoist(lambda z: f(z, requests), z0)  # for its checks
     queue = _Queue(f, forward, requests, z0, shapes[0][0])
     best, passes = queue.solve(min(slots, queue.size), halvings)
     info = SolverInfo(

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
+from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
 from ._deq import schedule
 from ._info import SolverInfo
 from ._pairs import format_pairs
-from .gradients import IFT, Backward, PhantomGrad
-from .gradients.registry import BACKWARDS, resolve_backward
-from .nn.norms import NORMS, configured_norm
+from .backward import IFT, Backward, PhantomGrad
+from .backward.registry import BACKWARDS, resolve_backward
+from .kernel_norms import KernelNorm
+from .kernel_norms.registry import NORMS, make_norm
 from .options import Options, option, options_of
 from .solvers import Solver
 from .solvers.registry import SOLVERS, resolve_solver
@@ -28,6 +30,11 @@ GROUPS = {
     "correction": "fixed point correction",
 }
 FORWARD, BACKWARD, GRADIENT, NORM, PENALTY, CORRECTION = GROUPS
+REQUIRED_IF_SET = {  # what a norm must take if it is set, and its name for the user
+    "learn_scale": "norm_no_scale",
+    "target_norm": "norm_target_norm",
+    "clip": "norm_clip",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -216,7 +223,22 @@ class DEQConfig(Options, what="DEQ option", groups=GROUPS):
                 that is set.
             ValueError: the cell has no kernel.
         """
-        return configured_norm(self, cell)
+        if self.norm_type == "none" or isinstance(cell, KernelNorm):
+            return cell
+        if not isinstance(cell, nnx.Module):
+            raise TypeError(f"{self.norm_type} needs a cell that is an nnx.Module, got {cell!r}")
+        options = {
+            "learn_scale": not self.norm_no_scale,
+            "target_norm": self.norm_target_norm,
+            "clip": self.norm_clip_value if self.norm_clip else None,
+            "n_power_iterations": self.sn_n_power_iters,
+        }
+        required = {
+            option: f"{name}={getattr(self, name)!r}"
+            for option, name in REQUIRED_IF_SET.items()
+            if getattr(self, name) != getattr(type(self), name)
+        }
+        return make_norm(self.norm_type, cell, options, required)
 
     def without_solver(self) -> "DEQConfig":
         """Applies the cell once, normalised as it is here, and differentiates that."""

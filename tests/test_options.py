@@ -3,8 +3,6 @@
 import argparse
 import dataclasses
 import json
-import pathlib
-import re
 from typing import Any, Literal
 
 import numpy as np
@@ -227,12 +225,3 @@ def test_tolerances_that_a_dtype_cannot_meet(options, message):
     else:
         with pytest.raises(ValueError, match=message):
             config.check_dtype("bfloat16")
-
-
-def test_the_page_about_options():
-    page = pathlib.Path(__file__).parents[1].joinpath("docs/options.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
-    names: dict[str, Any] = {}
-    exec(code, names)
-    with pytest.raises(ValueError, match=re.escape("dropout must be in [0, 1), got 1")):
-        names["Sizes"](dropout=1)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 import jdeq
 from jdeq import Status
 from jdeq._loop import REL_EPS
-from jdeq.gradients.registry import BACKWARDS
+from jdeq.backward.registry import BACKWARDS
 from jdeq.solvers.registry import SOLVERS
 
 from .machine import compiles_float16

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jdeq
-from jdeq.gradients.registry import BACKWARDS
+from jdeq.backward.registry import BACKWARDS
 from jdeq.solvers.registry import SOLVERS, resolve_solver
 
 from .context import Context, Jobs, Row

@@ -2,5 +2,10 @@
 
 from .diagnose import diagnose as diagnose
 from .gradient_check import GradientCheck as GradientCheck, check_gradient as check_gradient
+from .path_independence import (
+    PathIndependence as PathIndependence,
+    path_independence as path_independence,
+)
 from .plot import plot_convergence as plot_convergence
 from .report import Behaviour as Behaviour, Diagnosis as Diagnosis
+from .spectral_radius import spectral_radius as spectral_radius

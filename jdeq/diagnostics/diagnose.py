@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, core, lax
 
+from .._checks import check_int
 from .._deq import deq
 from .._info import SolverInfo, Status
 from .._space import PyTree, Space
 from .._spectrum import arnoldi, largest_singular_value, random_like, repeat, ritz_values
-from .._trace import check_state
-from ..solvers.base import Solver, check_int
+from .._state import check_state
+from ..solvers.base import Solver
 from ..solvers.broyden import Broyden
 from .report import Behaviour, Diagnosis
 

@@ -11,8 +11,8 @@ from jax.flatten_util import ravel_pytree
 
 from .._deq import deq
 from .._space import PyTree, accumulator
-from .._trace import check_state
-from ..gradients.base import Backward
+from .._state import check_state
+from ..backward.base import Backward
 from ..solvers.base import Solver
 
 MOST = 4096  # numbers in the whole state: the reference solves a dense system of that size

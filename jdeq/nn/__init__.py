@@ -1,5 +1,11 @@
 """Flax NNX modules."""
 
+from ..kernel_norms import (
+    KernelNorm as KernelNorm,
+    PowerIteration as PowerIteration,
+    SpectralNorm as SpectralNorm,
+    WeightNorm as WeightNorm,
+)
 from .deq import DEQ as DEQ
 from .dropout import (
     VariationalDropout as VariationalDropout,
@@ -11,7 +17,4 @@ from .dropout import (
     VariationalDropToken3d as VariationalDropToken3d,
     redraw as redraw,
 )
-from .kernel_norm import KernelNorm as KernelNorm
 from .monotone import MonDEQ as MonDEQ, MonotoneLinear as MonotoneLinear
-from .spectral_norm import PowerIteration as PowerIteration, SpectralNorm as SpectralNorm
-from .weight_norm import WeightNorm as WeightNorm

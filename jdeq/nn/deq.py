@@ -13,8 +13,8 @@ from .._configured import get_deq
 from .._info import SolverInfo
 from .._space import PyTree, accumulator
 from ..config import DEQConfig
+from ..kernel_norms.base import fold_norms, normalised
 from .dropout import dropout_layers, redraw
-from .kernel_norm import fold_norms, normalised
 
 DROPOUT, PENALTY = 1, 2  # folded into a call's key, which `init` gets as it is
 

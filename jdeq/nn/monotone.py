@@ -12,15 +12,15 @@ from .._deq import deq
 from .._info import SolverInfo
 from .._loop import measure
 from .._space import Space, accumulator
-from ..gradients import IFT, Backward
-from ..solvers import FixedPointIter
-from ..solvers.splitting import (
+from .._splitting import (
     Watched,
     WatchedIter,
     forward_backward,
     peaceman_rachford,
     watch,
 )
+from ..backward import IFT, Backward
+from ..solvers import FixedPointIter
 
 
 class MonotoneLinear(nnx.Module):

@@ -7,9 +7,4 @@ from .correction import (
 from .jacobian import jac_reg as jac_reg
 from .mixed_init import mixed_init as mixed_init
 from .occasional import incremental_weight as incremental_weight, sometimes as sometimes
-from .path_independence import (
-    PathIndependence as PathIndependence,
-    path_independence as path_independence,
-)
 from .random_iterations import random_max_iter as random_max_iter
-from .spectral_radius import spectral_radius as spectral_radius

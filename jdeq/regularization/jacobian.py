@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from .._checks import check_int
+from .._hoist import hoist
 from .._space import PyTree, Space
 from .._spectrum import Draw, random_like, repeat
-from .._trace import check_state, trace
-from ..solvers.base import check_int
+from .._state import check_state
 
 DISTRIBUTIONS: Mapping[str, Draw] = {
     "normal": jax.random.normal,
@@ -79,9 +80,9 @@ def jac_reg(
             f"distribution must be {', '.join(map(repr, DISTRIBUTIONS))} or a function, "
             f"got {distribution!r}"
         )
-    pure, consts, z = trace(f, check_state(z, batch_dims))
+    function, consts, z = hoist(f, check_state(z, batch_dims))
     space = Space(batch_dims)
-    _, pull = jax.vjp(lambda z: pure(consts, z), z)
+    _, pull = jax.vjp(lambda z: function(consts, z), z)
 
     def square(probe: PyTree) -> Array:
         (pulled,) = pull(probe)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from ..solvers.base import check_int
+from .._checks import check_int
 
 
 def sometimes(penalty: Callable[[], Array], key: Array, freq: float) -> Array:

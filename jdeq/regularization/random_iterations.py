@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ..solvers.base import check_int
+from .._checks import check_int
 
 
 def random_max_iter(key: Array, low: int, high: int) -> Array:

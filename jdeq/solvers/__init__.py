@@ -1,13 +1,22 @@
-"""Forward solvers, one file each."""
+"""Solvers: forward ones, one file each; `linear` ones for affine `f`; `parts` of both."""
 
 from .anderson import Anderson as Anderson
 from .base import IterativeSolver as IterativeSolver, Solver as Solver
-from .bicgstab import BiCGStab as BiCGStab
 from .broyden import Broyden as Broyden
-from .cg import CG as CG
 from .fallback import Fallback as Fallback
 from .fixed_point import FixedPointIter as FixedPointIter
-from .gmres import GMRES as GMRES
-from .neumann import Neumann as Neumann
+from .linear import CG as CG, GMRES as GMRES, BiCGStab as BiCGStab, Neumann as Neumann
 from .newton import Newton as Newton
+from .registry import register_solver as register_solver
 from .simple_fixed_point import SimpleFixedPointIter as SimpleFixedPointIter
+
+register_solver("fixed_point_iter", FixedPointIter)
+register_solver("simple_fixed_point_iter", SimpleFixedPointIter)
+register_solver("anderson", Anderson)
+register_solver("broyden", Broyden)
+register_solver("newton", Newton)
+register_solver("fallback", Fallback)
+register_solver("gmres", GMRES)
+register_solver("bicgstab", BiCGStab)
+register_solver("cg", CG)
+register_solver("neumann", Neumann)

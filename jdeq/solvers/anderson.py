@@ -7,18 +7,21 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._info import Status
-from .._loop import Solution
-from .._space import PyTree, Space, accumulator
-from .base import (
-    InverseEstimator,
-    IterativeSolver,
+from .._checks import (
+    check_bool,
+    check_either,
     check_history_dtype,
     check_int,
+    check_scalar,
     check_tau,
 )
-from .line_search import LineSearch
-from .small import solve_general, solve_spd
+from .._info import Status
+from .._loop import Solution
+from .._method import is_one
+from .._space import PyTree, Space, accumulator
+from .base import InverseEstimator, IterativeSolver
+from .parts.line_search import LineSearch
+from .parts.small import solve_general, solve_spd
 
 
 class AndersonState(NamedTuple):
@@ -95,9 +98,9 @@ class Anderson(IterativeSolver, InverseEstimator):
 
     m: int = 6
     kind: Literal[1, 2] = 2
-    lam: float | None = None
+    lam: float | Array | None = None
     lam_mode: Literal["relative", "absolute"] = "relative"
-    tau: float = 1.0
+    tau: float | Array = 1.0
     line_search: bool = False
     patience: int | None = None
     history_dtype: str | None = None
@@ -110,16 +113,13 @@ class Anderson(IterativeSolver, InverseEstimator):
         check_history_dtype(self.history_dtype)
         if self.patience is not None:
             check_int("patience", self.patience, low=0)
-        if not isinstance(self.line_search, bool):
-            raise TypeError(f"line_search must be a bool, got {self.line_search!r}")
-        if self.kind not in (1, 2):
-            raise ValueError(f"kind must be 1 or 2, got {self.kind!r}")
+        check_bool("line_search", self.line_search)
+        check_either("kind", self.kind, 1, 2)
         if self.kind == 1 and (self.lam is not None or self.lam_mode != "relative"):
             raise ValueError("lam and lam_mode are for kind=2: type I has no least squares problem")
-        if self.lam is not None and not self.lam >= 0:
-            raise ValueError(f"lam must be >= 0, got {self.lam!r}")
-        if self.lam_mode not in ("relative", "absolute"):
-            raise ValueError(f"lam_mode must be 'relative' or 'absolute', got {self.lam_mode!r}")
+        if self.lam is not None:
+            check_scalar("lam", self.lam, low=0)
+        check_either("lam_mode", self.lam_mode, "relative", "absolute")
 
     def init(self, space: Space, z0: PyTree) -> AndersonState:
         zeros = jax.tree.map(jnp.zeros_like, z0)
@@ -158,8 +158,10 @@ class Anderson(IterativeSolver, InverseEstimator):
         self, space: Space, k: Array, z: PyTree, g: PyTree, fz: PyTree, state: AndersonState
     ) -> tuple[PyTree, AndersonState]:
         """The next iterate, with `g = fz - z` and the differences in the window."""
-        mixed = space.add(z, g, self.tau) if self.tau != 1 else fz
-        plain = space.where(k == 0, fz, mixed) if self.tau != 1 else fz
+        mixed = plain = fz
+        if not is_one(self.tau):
+            mixed = space.add(z, g, self.tau)
+            plain = space.where(k == 0, fz, mixed)
         if self.m == 1:
             return plain, state._replace(mixed=mixed, g=g)
         size = self.m - 1
@@ -168,12 +170,13 @@ class Anderson(IterativeSolver, InverseEstimator):
         here = jnp.arange(size, dtype=k.dtype) == slot
         window = state.moves, state.changes
         newest = space.rounded((space.sub(mixed, state.mixed), space.sub(g, state.g)), window)
+        tau = jnp.asarray(self.tau, state.gram.dtype)
         if state.moving is not None:
             held = space.read(window, slot)
             held = jax.tree.map(lambda h, a: h.astype(a.dtype), held, newest)
             newest = space.where(state.moving, newest, held)
         move, change = newest
-        test = change if self.kind == 2 else space.add(move, change, -self.tau)  # or dz
+        test = change if self.kind == 2 else space.add(move, change, -tau)  # or dz
 
         def dots(history: PyTree, new: PyTree, x: PyTree) -> Array:
             """<h_j, x>, newest first, of the history that will have `new` in its slot."""
@@ -185,7 +188,7 @@ class Anderson(IterativeSolver, InverseEstimator):
             by_change = dots(state.changes, change, x)
             if self.kind == 2:
                 return by_change
-            return dots(state.moves, move, x) - self.tau * by_change
+            return dots(state.moves, move, x) - tau * by_change
 
         column = tested(change)
         row = column if self.kind == 2 else dots(state.changes, change, test)
@@ -231,7 +234,8 @@ class Anderson(IterativeSolver, InverseEstimator):
         return space.where(stuck, space.add(z, g, 0.5), z_next), state
 
     def remembering(self) -> "Anderson":
-        return _Remembering(**vars(self))
+        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return _Remembering(**settings)
 
     def apply_transposed_inverse(self, space: Space, solution: Solution, v: PyTree) -> PyTree:
         """With `B = -I + (dZ + dG) (T^T dG)^{-1} T^T` over the last window.
@@ -247,7 +251,7 @@ class Anderson(IterativeSolver, InverseEstimator):
         order = lambda x: jnp.take_along_axis(x, newest_first, -1)
         by_move, by_change = (space.dots(h, v) for h in (state.moves, state.changes))
         gram = jnp.swapaxes(state.gram, -1, -2)
-        rhs = order(by_move + (1 - self.tau) * by_change)
+        rhs = order(by_move + (1 - jnp.asarray(self.tau, gram.dtype)) * by_change)
         e = order(self._oblique(gram, rhs, jnp.minimum(solution.steps, size)))
         if self.kind == 1:  # dZ = moves - tau changes
             out = space.add(v, space.accumulate(state.moves, e), -1)
@@ -271,9 +275,9 @@ class Anderson(IterativeSolver, InverseEstimator):
         row = lax.broadcasted_iota(filled.dtype, gram.shape, gram.ndim - 2)
         column = lax.broadcasted_iota(filled.dtype, gram.shape, gram.ndim - 1)
         if self.lam_mode == "relative":
-            ridge = eps if self.lam is None else self.lam
+            ridge = jnp.asarray(eps if self.lam is None else self.lam, dtype)
         else:  # |a|^2 in terms of gamma: a = (1 - gamma_0, gamma_0 - gamma_1, ..., gamma_last)
-            ridge, lam = 0.0, 1e-4 if self.lam is None else self.lam
+            ridge, lam = 0.0, jnp.asarray(1e-4 if self.lam is None else self.lam, dtype)
             gram = gram + lam * (
                 2 * (row == column).astype(dtype) - (jnp.abs(row - column) == 1).astype(dtype)
             )

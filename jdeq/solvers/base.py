@@ -8,13 +8,20 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jax import Array
 
+from .._checks import check_either, check_int, check_scalar
 from .._loop import Solution, iterate
-from .._space import PyTree, Space
+from .._method import Method, is_array
+from .._space import PyTree, Space, accumulator
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Solver(abc.ABC):
-    """Settings that all solvers share. Frozen and hashable: equal settings are one static value.
+class Solver(Method, abc.ABC):
+    """Settings that all solvers share. Frozen; a pytree whose leaves are the arrays among them.
+
+    Settings that are Python values are static: equal ones are one program. Arrays (a traced `tol`,
+    trained weights) are values: batched by `vmap`, sharded, no reason to compile anew. Gradients
+    reach them through `backward="unroll"`; an implicit gradient does not depend on how the
+    solution was found, so there they are zero.
 
     Args:
         max_iter: most iterations; 0 hands `z0` on, measured.
@@ -26,23 +33,24 @@ class Solver(abc.ABC):
     """
 
     max_iter: int = 50
-    tol: float | None = None
+    tol: float | Array | None = None
     stop_mode: Literal["rel", "abs"] = "rel"
 
     def __post_init__(self) -> None:
         check_int("max_iter", self.max_iter, low=0)
-        if self.tol is not None and not self.tol > 0:
-            raise ValueError(f"tol must be > 0, got {self.tol!r}")
-        if self.stop_mode not in ("rel", "abs"):
-            raise ValueError(f"stop_mode must be 'rel' or 'abs', got {self.stop_mode!r}")
+        if self.tol is not None:
+            check_scalar("tol", self.tol, above=0)
+        check_either("stop_mode", self.stop_mode, "rel", "abs")
 
     @property
     def differentiates(self) -> bool:
         """Whether `solve` may differentiate `f`, rather than evaluate it only."""
         return True
 
-    def tolerance(self, *leaves: Array) -> float:
+    def tolerance(self, *leaves: Array) -> float | Array:
         """`tol`, or what stands for None with states of these dtypes."""
+        if is_array(self.tol):
+            return jnp.asarray(self.tol, accumulator(*leaves))
         if self.tol is not None:
             return self.tol
         return max(float(jnp.finfo(x.dtype).eps) for x in leaves) ** 0.75
@@ -139,25 +147,3 @@ class InverseEstimator(abc.ABC):
 
         Where there is none, `v`, which is what `B = -I` gives.
         """
-
-
-def check_int(name: str, value: Any, *, low: int) -> None:
-    """Raises unless `value` is a Python integer of at least `low`."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {value!r}")
-    if value < low:
-        raise ValueError(f"{name} must be >= {low}, got {value}")
-
-
-def check_tau(tau: float) -> None:
-    """Raises unless 0 < tau <= 2: beyond, no real spectrum below 1 contracts."""
-    if not 0 < tau <= 2:
-        raise ValueError(f"tau must be in (0, 2], got {tau!r}")
-
-
-def check_history_dtype(name: str | None) -> None:
-    """Raises unless `name` is None or a floating type of at most 32 bits."""
-    if name not in (None, "float32", "bfloat16", "float16"):
-        raise ValueError(
-            f"history_dtype must be 'float32', 'bfloat16' or 'float16', or None, got {name!r}"
-        )

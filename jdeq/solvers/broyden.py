@@ -6,18 +6,13 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from .._checks import check_bool, check_either, check_history_dtype, check_int, check_tau
 from .._loop import Solution
 from .._space import PyTree, Space
-from .bad_inverse import BadInverse
-from .base import (
-    InverseEstimator,
-    IterativeSolver,
-    check_history_dtype,
-    check_int,
-    check_tau,
-)
-from .good_inverse import GoodInverse
-from .line_search import LineSearch
+from .base import InverseEstimator, IterativeSolver
+from .parts.bad_inverse import BadInverse
+from .parts.good_inverse import GoodInverse
+from .parts.line_search import LineSearch
 
 
 class BroydenState(NamedTuple):
@@ -71,7 +66,7 @@ class Broyden(IterativeSolver, InverseEstimator):
     """
 
     memory: int | None = None
-    tau: float = 1.0
+    tau: float | Array = 1.0
     update: Literal["good", "bad"] = "good"
     line_search: bool = False
     history_dtype: str | None = None
@@ -82,10 +77,8 @@ class Broyden(IterativeSolver, InverseEstimator):
         check_history_dtype(self.history_dtype)
         if self.memory is not None:
             check_int("memory", self.memory, low=1)
-        if self.update not in ("good", "bad"):
-            raise ValueError(f"update must be 'good' or 'bad', got {self.update!r}")
-        if not isinstance(self.line_search, bool):
-            raise TypeError(f"line_search must be a bool, got {self.line_search!r}")
+        check_either("update", self.update, "good", "bad")
+        check_bool("line_search", self.line_search)
 
     def init(self, space: Space, z0: PyTree) -> BroydenState:
         size = self.max_iter + 1 if self.memory is None else min(self.memory, self.max_iter + 1)

@@ -4,10 +4,13 @@ import dataclasses
 
 import jax.numpy as jnp
 
+from .._checks import check_int
 from .._info import Status
 from .._loop import Solution
+from .._method import is_same
 from .._space import PyTree, Space
-from .base import Solver, check_int
+from .base import Solver
+from .registry import resolve_solver
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,7 @@ class Fallback(Solver):
         object.__setattr__(self, "max_iter", total)
         super().__post_init__()
         for stage in self.stages:
-            if (stage.tol, stage.stop_mode) != (self.tol, self.stop_mode):
+            if not is_same(stage.tol, self.tol) or stage.stop_mode != self.stop_mode:
                 raise ValueError(
                     f"stages must agree on tol and stop_mode: {stage!r} against "
                     f"tol={self.tol}, stop_mode={self.stop_mode!r}"
@@ -72,8 +75,6 @@ class Fallback(Solver):
     @property
     def stages(self) -> tuple[Solver, ...]:
         """The solver objects, in turn."""
-        from .registry import resolve_solver  # which knows this class
-
         named = [s for s in self.solvers if isinstance(s, str)]
         left = (self.max_iter or 0) - sum(s.max_iter for s in self.solvers if isinstance(s, Solver))
         shares = [left // len(named) + (i < left % len(named)) for i in range(len(named))]

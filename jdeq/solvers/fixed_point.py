@@ -2,8 +2,11 @@
 
 import dataclasses
 
+from jax import Array
+
+from .._checks import check_tau
 from .._space import PyTree, Space
-from .base import IterativeSolver, check_tau
+from .base import IterativeSolver
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,13 +32,11 @@ class FixedPointIter(IterativeSolver):
         0.7391
     """
 
-    tau: float = 1.0
+    tau: float | Array = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_tau(self.tau)
 
     def step(self, space: Space, k, z: PyTree, fz: PyTree, state):
-        if self.tau == 1:
-            return fz, state
-        return space.add(z, space.sub(fz, z), self.tau), state
+        return space.damp(z, fz, self.tau), state

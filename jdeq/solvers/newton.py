@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .._checks import check_int, check_scalar
 from .._loop import Solution, measure
 from .._space import PyTree, Space
-from .base import IterativeSolver, Solver, check_int
-from .gmres import AugmentedGMRES
-from .krylov import Log, Rule, divide
+from .base import IterativeSolver, Solver
+from .linear.affine import Log, Rule, divide
+from .linear.gmres import AugmentedGMRES
 
 GAMMA, LOOSEST, FIRST = 0.9, 0.5, 0.1  # forcing: the factor, the largest one, the first one
 PROBE = 3  # products for a linear model that has not held at the last trial
@@ -87,7 +88,7 @@ class Newton(Solver):
     """
 
     inner_max_iter: int = 50
-    forcing: float | None = None
+    forcing: float | Array | None = None
     backtracks: int = 1
     return_final: bool = False
 
@@ -95,8 +96,8 @@ class Newton(Solver):
         super().__post_init__()
         check_int("inner_max_iter", self.inner_max_iter, low=1)
         check_int("backtracks", self.backtracks, low=0)
-        if self.forcing is not None and not 0 < self.forcing < 1:
-            raise ValueError(f"forcing must be in (0, 1), got {self.forcing!r}")
+        if self.forcing is not None:
+            check_scalar("forcing", self.forcing, above=0, below=1)
 
     def solve(self, f, z0, *, space, limit, indexing, loop) -> Solution:
         if loop != "while":

@@ -4,34 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._named import Registry
-from .anderson import Anderson
 from .base import Solver
-from .bicgstab import BiCGStab
-from .broyden import Broyden
-from .cg import CG
-from .fallback import Fallback
-from .fixed_point import FixedPointIter
-from .gmres import GMRES
-from .neumann import Neumann
-from .newton import Newton
-from .simple_fixed_point import SimpleFixedPointIter
 
-SOLVERS: Registry[Solver] = Registry(
-    "solver",
-    Solver,
-    {
-        "fixed_point_iter": FixedPointIter,
-        "simple_fixed_point_iter": SimpleFixedPointIter,
-        "anderson": Anderson,
-        "broyden": Broyden,
-        "newton": Newton,
-        "fallback": Fallback,
-        "gmres": GMRES,
-        "bicgstab": BiCGStab,
-        "cg": CG,
-        "neumann": Neumann,
-    },
-)
+SOLVERS: Registry[Solver] = Registry("solver", Solver)  # the package registers its own
 
 
 def register_solver(name: str, factory: Callable[..., Solver], *, overwrite: bool = False) -> None:

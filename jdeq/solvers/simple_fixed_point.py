@@ -4,12 +4,13 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
+from .._checks import check_tau
 from .._info import Status
 from .._loop import Solution, measure
 from .._space import PyTree, Space
-from .base import Solver, check_tau
+from .base import Solver
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class SimpleFixedPointIter(Solver):
         (1.875, 0.0625)
     """
 
-    tau: float = 1.0
+    tau: float | Array = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,8 +50,7 @@ class SimpleFixedPointIter(Solver):
     def solve(self, f, z0: PyTree, *, space: Space, limit, indexing, loop) -> Solution:
         def one_step(carry, k):
             z, states = carry
-            fz = f(z)
-            z_next = fz if self.tau == 1 else space.add(z, space.sub(fz, z), self.tau)
+            z_next = space.damp(z, f(z), self.tau)
             z = space.where(jnp.broadcast_to(k < limit, space.batch_shape(z)), z_next, z)
             states = tuple(
                 jax.tree.map(lambda new, old, i=i: jnp.where(k < i, new, old), z, s)

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 import jdeq
-from jdeq.gradients.registry import BACKWARDS
+from jdeq.backward.registry import BACKWARDS
 from jdeq.solvers.registry import SOLVERS
 
 from .cases import cases, halve

@@ -1,0 +1,165 @@
+"""Equal problems share one compiled program, so that a fresh closure costs no fresh compilation."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Hashable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from jax import Array, core
+from jax.extend import core as jex
+
+from ._hoist import Function, Lanes, Traced
+
+PROGRAMS = 128  # kept; the least recently used one goes first
+RULES = ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "out_trees", "rule")
+
+
+def reuse(
+    run: Callable[..., Any],
+    problem: Any,
+    *more: Any,
+    needs: Literal["values", "gradients", "all derivatives"],
+) -> Any:
+    """`run(problem, *more)`, compiled once for all arguments that are equal but for their arrays.
+
+    A program is kept without the values that it was first called with. Where equality can't be
+    told, `run` is called as it is.
+
+    Args:
+        run: a function of a module, whose name says what it does.
+        problem: a `jdeq.extend.Problem`.
+        more: pytrees.
+        needs: what of `f` comes to bear on the outcome, and on derivatives that are taken of it.
+    """
+    function = problem.function
+    equation, has_rules = fingerprint(function)
+    if has_rules and needs == "all derivatives" and is_traced((problem, more)):
+        return run(problem, *more)
+    if has_rules and needs == "gradients":
+        equation = equation, _fingerprint_of_vjp(problem)
+    rest = dataclasses.replace(problem, function=None)
+    program = _Program((run, equation, jax.tree.structure((rest, more))), run, function)
+    try:
+        compiled = _compiled(program)
+    except TypeError:  # a setting that cannot be hashed
+        return run(problem, *more)
+    return compiled(rest, *more)
+
+
+def is_traced(tree: Any) -> bool:
+    """Whether an array is one of a transformation that goes on: derivatives may be taken of it."""
+    return any(isinstance(x, core.Tracer) for x in jax.tree.leaves(tree))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Program:
+    key: Hashable
+    run: Callable[..., Any] = dataclasses.field(compare=False)
+    function: Function = dataclasses.field(compare=False)
+
+    def __call__(self, rest: Any, *more: Any) -> Any:
+        return self.run(dataclasses.replace(rest, function=self.function), *more)
+
+
+@functools.lru_cache(maxsize=PROGRAMS)
+def _compiled(program: _Program) -> Callable[..., Any]:
+    return jax.jit(program)
+
+
+class Fingerprint(NamedTuple):
+    """What a function computes, as a value to compare; whether it has derivative rules of its own.
+
+    Equal fingerprints mean equal programs; what can't be compared by value is compared by
+    identity, so that a doubt means a difference. Custom derivative rules are left out: nothing
+    tells two of them apart.
+    """
+
+    equation: Hashable
+    has_rules: bool
+
+
+def fingerprint(function: Function) -> Fingerprint:
+    """The fingerprint of a function, made once."""
+    if isinstance(function, Lanes):
+        inner = fingerprint(function.function)
+        return inner._replace(equation=("lanes", function.axes, function.size, inner.equation))
+    assert isinstance(function, Traced)
+    found = vars(function).get("_fingerprint")
+    if found is None:
+        walk = _Walk()
+        found = Fingerprint((walk.jaxpr(function.jaxpr), function.tree), walk.found_rules)
+        vars(function)["_fingerprint"] = found
+    return found
+
+
+def _fingerprint_of_vjp(problem: Any) -> Hashable:
+    def pulled(*args: Any) -> Any:
+        out, pull = jax.vjp(problem.function, *args)
+        return pull(out)
+
+    return _Walk().value(jax.make_jaxpr(pulled)(problem.consts, problem.z0))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Same:
+    """Equal to wrappers of the very same object, which it keeps alive."""
+
+    thing: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.thing is other.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+
+class _Walk:
+    """Turns jaxprs into nested tuples."""
+
+    def __init__(self) -> None:
+        self.found_rules = False
+
+    def jaxpr(self, jaxpr: jex.Jaxpr) -> Hashable:
+        numbers: dict[Any, int] = {}
+
+        def name(variables: Any) -> tuple[Hashable, ...]:
+            return tuple((numbers.setdefault(v, len(numbers)), v.aval) for v in variables)
+
+        def read(atom: Any) -> Hashable:
+            if isinstance(atom, jex.Literal):
+                return self.value(np.asarray(atom.val)), atom.aval
+            return numbers[atom]
+
+        start = name(jaxpr.constvars), name(jaxpr.invars)
+        equations = []
+        for e in jaxpr.eqns:
+            inputs = tuple(map(read, e.invars))
+            parameters = self.value({k: v for k, v in e.params.items() if not self.is_rule(k)})
+            context = self.value(getattr(e, "ctx", None))
+            equations.append((e.primitive, parameters, context, inputs, name(e.outvars)))
+        return start, tuple(equations), tuple(map(read, jaxpr.outvars))
+
+    def is_rule(self, parameter: str) -> bool:
+        self.found_rules |= parameter in RULES
+        return parameter in RULES
+
+    def value(self, x: Any) -> Hashable:
+        if isinstance(x, jex.ClosedJaxpr):
+            return self.jaxpr(x.jaxpr), self.value(x.consts)
+        if isinstance(x, jex.Jaxpr):
+            return self.jaxpr(x)
+        if isinstance(x, tuple | list):
+            return type(x).__name__, *map(self.value, x)
+        if isinstance(x, dict):
+            return "dict", *((k, self.value(x[k])) for k in sorted(x, key=str))
+        if isinstance(x, np.ndarray):  # which can be written to
+            return x.dtype, x.shape, x.tobytes()
+        if isinstance(x, Array):
+            return _Same(x)
+        try:
+            hash(x)
+        except TypeError:
+            return _Same(x)
+        return type(x), x

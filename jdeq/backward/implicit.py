@@ -1,0 +1,81 @@
+"""The reverse rule that implicit gradients share."""
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._loop import Solution
+from .._problem import Problem, zero_tangent
+from .._space import PyTree
+from .base import Backward
+
+Apply = Callable[[PyTree], PyTree]
+
+
+class Implicit(Backward):
+    """A backward whose gradient is `(df/dtheta)^T y` with `y = v + J^T y`, or an estimate of it."""
+
+    @abc.abstractmethod
+    def adjoint(self, problem: Problem, pull: Apply, v: PyTree, solution: Solution) -> PyTree:
+        """The solution of `y = v + J^T y`.
+
+        Args:
+            problem: that was solved; starts at its `adjoint0`, if there is one.
+            pull: multiplies with `J^T` at the solution.
+            v: cotangent of `z`.
+            solution: of the problem.
+        """
+
+
+def solve_implicitly(backward: Implicit, problem: Problem) -> Solution:
+    """Solves `problem`; in reverse mode `z` depends on what `f` closes over, not on `z0`.
+
+    Nor does it on settings of the solver or of `backward`. The cotangent of `problem.adjoint0`,
+    which has no influence on `z`, is `y` by definition.
+
+    Raises:
+        TypeError: when differentiated in forward mode; the message says what to use.
+    """
+    try:
+        return _solve(backward, problem)
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        raise TypeError(
+            "forward-mode differentiation (jvp, jacfwd, hessian) of an implicit solve: use "
+            "backward=jdeq.IFT(forward_mode=True), or 'phantom', 'jfb' or 'unroll'"
+        ) from error
+
+
+@jax.custom_vjp
+def _solve(backward: Implicit, problem: Problem) -> Solution:
+    return problem.solve()
+
+
+def _forward(backward: Implicit, problem: Problem) -> tuple[Solution, Any]:
+    solution = _solve(backward, problem)
+    return solution, (backward, dataclasses.replace(problem, z0=solution.z), solution)
+
+
+def _backward(saved: Any, cotangent: Solution) -> tuple[Implicit, Problem]:
+    backward, problem, solution = saved
+    z = solution.z
+    _, pull_z = jax.vjp(problem.f, z)
+    _, pull_consts = jax.vjp(lambda consts: problem.function(consts, z), problem.consts)
+    y = backward.adjoint(problem, lambda y: pull_z(y)[0], cotangent.z, solution)
+    (consts,) = pull_consts(y)
+    return zero_tangent(backward), dataclasses.replace(
+        problem,
+        consts=consts,
+        z0=jax.tree.map(jnp.zeros_like, z),
+        limit=zero_tangent(problem.limit),
+        solver=zero_tangent(problem.solver),
+        adjoint0=None if problem.adjoint0 is None else y,
+    )
+
+
+_solve.defvjp(_forward, _backward)

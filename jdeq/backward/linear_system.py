@@ -1,0 +1,55 @@
+"""Linear fixed point systems `y = v + A y`, the ones that implicit derivatives solve."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from .._loop import Solution
+from .._problem import Problem
+from .._space import PyTree, Space
+from ..solvers.base import Solver
+
+
+def solve_linear(
+    apply: Callable[[PyTree], PyTree],
+    v: PyTree,
+    *,
+    solver: Solver,
+    batch_dims: int,
+    solve: Callable[[Problem], Solution],
+    start: PyTree | None = None,
+) -> tuple[PyTree, Problem, Solution]:
+    """Solves `y = v + apply(y)` with `apply` linear, each sample scaled to a `v` of norm about 1.
+
+    So neither a loss scale nor an `eps` in a residual's denominator matters, and small cotangents
+    do not underflow. The scale is a power of two: it changes no digit.
+
+    Args:
+        apply: the linear map.
+        v: right-hand side.
+        solver: of the fixed point problem.
+        batch_dims: leading axes of `v` that count samples.
+        solve: solves the scaled problem and attaches derivatives.
+        start: first `y`; `v` by default.
+
+    Returns:
+        `y`, and the scaled problem with its solution (residuals are relative to `v`).
+    """
+    space = Space(batch_dims)
+    norm = jax.lax.stop_gradient(space.norm(v))
+    usable = (norm > 0) & jnp.isfinite(norm)
+    exponent = jnp.frexp(jnp.where(usable, norm, 1))[1]
+    # two factors, each of which the dtype can hold
+    parts = exponent // 2, exponent - exponent // 2
+
+    def rescale(x: PyTree, sign: int) -> PyTree:
+        for part in parts:
+            x = space.scale(x, jnp.ldexp(jnp.ones_like(norm), sign * part))
+        return x
+
+    unit = rescale(v, -1)
+    y0 = unit if start is None else rescale(start, -1)
+    problem = Problem.build(lambda y: space.add(unit, apply(y)), y0, solver, batch_dims=batch_dims)
+    solution = solve(problem)
+    return rescale(solution.z, 1), problem, solution

@@ -1,0 +1,253 @@
+"""What the solvers for affine `f` share: cycles of products, a measured residual after each."""
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from ..._info import Status
+from ..._loop import REL_EPS, Solution, measure, unmeasured
+from ..._space import PyTree, Space
+from ..base import Solver
+
+Apply = Callable[[PyTree], PyTree]
+PROGRESS = 0.999  # a cycle that leaves more than this of the residual has stalled
+
+
+class Log(NamedTuple):
+    """The books on products with A, per sample.
+
+    `products` (*batch,) int32 counts them; `active` holds while the sample's cycle goes on;
+    `finite` is False once a product was not; `record` is the lowest residual of the cycle, as
+    estimated, and `steps` the product it came with; the traces are (*batch, max_iter).
+    """
+
+    products: Array
+    active: Array
+    finite: Array
+    record: Array
+    steps: Array
+    abs_trace: Array
+    rel_trace: Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rule:
+    """Ends a sample's cycle: the residual estimate is below `tol`, or `limit` products made.
+
+    In whatever mode, an absolute estimate of at most `enough` ends it too.
+    """
+
+    stop_mode: str
+    tol: ArrayLike
+    limit: Array
+    enough: ArrayLike = 0.0
+
+    def book(
+        self,
+        log: Log,
+        absolute: Array,
+        size: Array,
+        *,
+        usable: Array,
+        finite: Array,
+        slack: ArrayLike = 0,
+    ) -> tuple[Log, Array]:
+        """Books a product of the active samples.
+
+        Args:
+            absolute, size: the estimates of `||f(y) - y||` and `||f(y)||` after it.
+            usable: False where the method broke down: the cycle ends, the numbers do not count.
+            finite: whether the product was.
+            slack: by how much `||f(y)||` may be less than `size`.
+
+        Returns:
+            The log, and which samples now have their lowest residual.
+        """
+        relative = absolute / (size + REL_EPS)
+        highest = absolute / (jnp.maximum(size - slack, 0) + REL_EPS)
+        now, sure = (absolute, absolute) if self.stop_mode == "abs" else (relative, highest)
+        good = log.active & usable & jnp.isfinite(now)
+        take = good & (now < log.record)
+        products = log.products + log.active.astype(jnp.int32)
+        log = Log(
+            products=products,
+            active=good & ~(sure < self.tol) & (absolute > self.enough) & (products < self.limit),
+            finite=log.finite & (finite | ~log.active),
+            record=jnp.where(take, now, log.record),
+            steps=jnp.where(take, products, log.steps),
+            abs_trace=_write(log.abs_trace, log.products, absolute, good),
+            rel_trace=_write(log.rel_trace, log.products, relative, good),
+        )
+        return log, take
+
+
+class _Carry(NamedTuple):
+    y: PyTree  # to be measured next
+    pending: Array  # whether it is still to be
+    log: Log
+    best: Solution
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AffineSolver(Solver):
+    """Solves `y = v + A y`, given as the affine map `f(y) = v + A y`, by products `A p` alone.
+
+    `A p = f(p) - f(0)`. A method works in cycles: from an iterate `y` and its residual it makes
+    products until its own estimate of the residual is below `tol` or it breaks down. Then `f` is
+    evaluated at the outcome: only this measured residual is reported and decides the status. A
+    cycle that made progress without converging is followed by another one.
+
+    Each sample is a system of its own, with its own inner products, stopping and breakdown, which
+    is why these solvers are not `jax.scipy.sparse.linalg`'s: there a pytree is one vector.
+
+    `max_iter` counts products. On an `f` that is not affine the outcome is whatever it is; its
+    measured residual says so.
+    """
+
+    @abc.abstractmethod
+    def open(self, space: Space, y: PyTree, r: PyTree) -> Any:
+        """The state of a cycle from `y`, whose residual `f(y) - y` is `r`."""
+
+    @abc.abstractmethod
+    def advance(
+        self, space: Space, apply: Apply, state: Any, log: Log, rule: Rule
+    ) -> tuple[Any, Log]:
+        """Makes a product or two and books them."""
+
+    @abc.abstractmethod
+    def close(self, space: Space, state: Any) -> PyTree:
+        """The cycle's best iterate."""
+
+    def going(self, state: Any, log: Log) -> Array:
+        """Whether the cycle goes on for any sample."""
+        return jnp.any(log.active)
+
+    def cycle(
+        self, space: Space, apply: Apply, y: PyTree, r: PyTree, log: Log, rule: Rule
+    ) -> tuple[PyTree, Log]:
+        """Runs a cycle of the active samples."""
+        state, log = lax.while_loop(
+            lambda c: self.going(*c),
+            lambda c: self.advance(space, apply, *c, rule),
+            (self.open(space, y, r), log),
+        )
+        return self.close(space, state), log
+
+    @property
+    def differentiates(self) -> bool:
+        return False
+
+    def solve(self, f, z0, *, space, limit, indexing, loop) -> Solution:
+        if loop != "while":
+            raise ValueError(
+                f"{type(self).__name__} cannot be unrolled: use backward='ift', 'phantom' or 'jfb'"
+            )
+        constant = f(jax.tree.map(jnp.zeros_like, z0))
+        exponent = _exponent(space.norm(constant))
+        rule = Rule(self.stop_mode, self.tolerance(*jax.tree.leaves(z0)), limit)
+
+        def apply(p: PyTree) -> PyTree:  # p as large as f(0), so that the difference is accurate
+            size = space.norm(p)
+            shift = _exponent(size) - exponent
+            image = f(space.scale(p, jnp.ldexp(jnp.ones_like(size), -shift)))
+            return space.scale(space.sub(image, constant), jnp.ldexp(jnp.ones_like(size), shift))
+
+        def one_cycle(c: _Carry) -> _Carry:
+            fy = f(c.y)
+            best, log, now = _judge(space, rule, indexing, c, fy)
+            moving = c.pending & (best.status == Status.MAX_ITER) & (log.products < limit)
+            log = log._replace(active=moving, record=now)
+
+            def another(y: PyTree, r: PyTree, log: Log) -> tuple[PyTree, Log]:
+                new, log = self.cycle(space, apply, y, r, log, rule)
+                return space.where(moving, new, y), log
+
+            # a cycle costs its memory even if no sample makes a product
+            none = lambda y, r, log: (y, log)
+            y, log = lax.cond(jnp.any(moving), another, none, c.y, space.sub(fy, c.y), log)
+            return _Carry(y, moving, log, best)
+
+        best = unmeasured(space, z0, length=self.max_iter, n_states=len(indexing))
+        all_of_them = best.evals == 0
+        log = Log(
+            products=best.evals,
+            active=all_of_them,
+            finite=all_of_them,
+            record=best.abs_residual,
+            steps=best.steps,
+            abs_trace=best.abs_trace,
+            rel_trace=best.rel_trace,
+        )
+        start = _Carry(z0, all_of_them, log, best)
+        end = lax.while_loop(lambda c: jnp.any(c.pending), one_cycle, start)
+        return end.best._replace(
+            evals=end.best.evals + end.log.products + 1,
+            abs_trace=end.log.abs_trace,
+            rel_trace=end.log.rel_trace,
+        )
+
+
+def _judge(
+    space: Space, rule: Rule, indexing: tuple[int, ...], c: _Carry, fy: PyTree
+) -> tuple[Solution, Log, Array]:
+    """Measures the pending iterates.
+
+    Returns:
+        The best ones so far, the log with measured residuals, and what decides among them.
+    """
+    best, log = c.best, c.log
+    residual = measure(space, c.y, fy)
+    absolute = rule.stop_mode == "abs"
+    now, record = (
+        (residual.abs, best.abs_residual) if absolute else (residual.rel, best.rel_residual)
+    )
+    take = c.pending & residual.finite & (now < record)
+    stuck = ~(now < PROGRESS * record) & (log.products < rule.limit)
+    status = jnp.where(stuck, Status.STALLED, Status.MAX_ITER)
+    status = jnp.where(residual.finite & log.finite, status, Status.NONFINITE)
+    status = jnp.where(now < rule.tol, Status.CONVERGED, status)
+    known = c.pending & residual.finite
+    best = best._replace(
+        z=space.where(take, c.y, best.z),
+        abs_residual=jnp.where(take, residual.abs, best.abs_residual),
+        rel_residual=jnp.where(take, residual.rel, best.rel_residual),
+        steps=jnp.where(take, log.steps, best.steps),
+        evals=best.evals + c.pending.astype(jnp.int32),
+        status=jnp.where(c.pending, status, best.status).astype(jnp.int32),
+        states=tuple(
+            space.where(take & (log.steps <= i), c.y, s)
+            for i, s in zip(indexing, best.states, strict=True)
+        ),
+    )
+    log = log._replace(
+        abs_trace=_write(log.abs_trace, log.steps - 1, residual.abs, known),
+        rel_trace=_write(log.rel_trace, log.steps - 1, residual.rel, known),
+    )
+    return best, log, now
+
+
+def _write(trace: Array, column: Array, value: Array, mask: Array) -> Array:
+    """The trace with `value` in each sample's own column, where `mask` holds."""
+    here = lax.broadcasted_iota(jnp.int32, trace.shape, trace.ndim - 1) == column[..., None]
+    return jnp.where(here & mask[..., None], value[..., None], trace)
+
+
+def _exponent(x: Array) -> Array:
+    """int32 e with 2^(e-1) <= x < 2^e; 0 for 0, infinity and NaN."""
+    return jnp.where((x > 0) & jnp.isfinite(x), jnp.frexp(x)[1], 0)
+
+
+def divide(a: Array, b: Array, where: Array) -> Array:
+    """a / b, and 0 where `where` does not hold."""
+    return jnp.where(where, a / jnp.where(where, b, 1), 0)
+
+
+def resolution(x: PyTree) -> float:
+    """The coarsest machine epsilon among the leaves."""
+    return max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(x))
