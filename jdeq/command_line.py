@@ -78,6 +78,7 @@ def _add_option(group: Any, declared: Option, value: Any) -> None:
         how["metavar"] = declared.metavar
     shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
     shown = "none" if shown in ("", None) else shown
+    shown = shown if str(shown).isprintable() else repr(shown)
     flags = [f"--{name}" for name in (declared.name, declared.alias) if name]
     text = f"{text} (default: {shown})".replace("%", "%%")
     group.add_argument(*flags, default=value, dest=declared.name, help=text, **how)

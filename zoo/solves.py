@@ -22,6 +22,6 @@ def solve_rows(info: jdeq.SolverInfo, deq: jdeq.DEQConfig) -> dict[str, Array]:
     return {
         "residual": info.rel_residual,
         "converged": info.converged,
-        "trace": info.rel_trace if deq.f_stop_mode == "rel" else info.abs_trace,
+        "trace": deq.trace(info),
         "nfe": info.nfe,
     }

@@ -1,7 +1,6 @@
 """What a model provides to be trained, evaluated and checked from the command line."""
 
 import abc
-import argparse
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ from flax import nnx
 from jax import Array
 
 import jdeq
+from jdeq.options import Options
 from zoo.figures import Figures
 from zoo.schedules import learning_rate
 from zoo.settings import Preset, TrainConfig
@@ -121,11 +121,11 @@ class Task(abc.ABC):
 
     def model_config(self, fields: Mapping[str, Any]) -> Any:
         """Sizes from a saved configuration."""
-        return type(self._default.model)(**fields)
+        return type(self._default.model).from_dict(fields)
 
     def train_config(self, fields: Mapping[str, Any]) -> TrainConfig:
         """Training settings from a saved configuration; a task may have more than others."""
-        return type(self._default.train)(**fields)
+        return type(self._default.train).from_dict(fields)
 
     def build(self, config: Any, deq: jdeq.DEQConfig, *, rngs: nnx.Rngs) -> Any:
         """A model with fresh weights."""
@@ -168,15 +168,19 @@ class PredictingTask(Task):
 
 
 class SamplingTask(Task):
-    """A model that something can be drawn from."""
+    """A model that something can be drawn from.
+
+    Attributes:
+        sampling: the options of `sample`, with their defaults.
+    """
+
+    sampling: Options
 
     @abc.abstractmethod
-    def add_sample_options(self, group: Any) -> None:
-        """Adds to the options of `sample`; there is `--seed` already."""
+    def sample(self, model: Any, meta: Mapping[str, Any], sampling: Any) -> str:
+        """What was drawn, for people, with these options.
 
-    @abc.abstractmethod
-    def sample(self, model: Any, meta: Mapping[str, Any], args: argparse.Namespace) -> str:
-        """What was drawn, for people. `model` is in evaluation mode; `meta` is that of its data.
+        `model` is in evaluation mode; `meta` is that of its data, empty if it is not known.
 
         Raises `UserError` for options that do not go with the model.
         """

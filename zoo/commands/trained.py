@@ -49,8 +49,7 @@ def sample(argv: Sequence[str]) -> int:
     """draw from a trained model"""
     task, checkpoint, config, args = _checkpoint_and_changes("sample", argv, _add_sample_options)
     assert isinstance(task, SamplingTask)
-    if args.seed < 0:
-        raise UserError(f"--seed must not be negative, got {args.seed}")
+    sampling = valid(lambda: read_options(args, task.sampling))
     meta = checkpoint.meta
     if not meta and args.data is not None:
         data = task.load_data(config.data, args.data, model=config.model, meta={})
@@ -58,7 +57,7 @@ def sample(argv: Sequence[str]) -> int:
         meta = data.meta
     model = restored_model(task, config, checkpoint)
     model.eval()
-    print(task.sample(model, meta, args))
+    print(task.sample(model, meta, sampling))
     return 0
 
 
@@ -97,6 +96,4 @@ def _add_eval_options(task: Task, parser: argparse.ArgumentParser) -> None:
 def _add_sample_options(task: Task, parser: argparse.ArgumentParser) -> None:
     if not isinstance(task, SamplingTask):
         raise UserError(f"there is nothing to sample from model {task.name!r}")
-    group = parser.add_argument_group("sample")
-    group.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
-    task.add_sample_options(group)
+    add_options(parser, task.sampling, "sample")

@@ -1,6 +1,7 @@
 """Continues a text, token by token, with a trained language model."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -10,30 +11,22 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from jdeq.options import Options, option
 from zoo.lm.memory import Memory
 from zoo.lm.model import LanguageModel
 
 
 @dataclasses.dataclass(frozen=True)
-class Draw:
-    """How the next token is chosen.
+class Draw(Options, what="sampling option"):
+    """How the next token is chosen."""
 
-    Args:
-        temperature: divides the log probabilities; 0 takes the most likely token.
-        top_k: only the so many most likely tokens are drawn from; 0: all.
-
-    Raises:
-        ValueError: a setting is out of range.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-
-    def __post_init__(self):
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature must be finite, at least 0, got {self.temperature}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must not be negative, got {self.top_k}")
+    temperature: float = option(
+        1.0,
+        "divides the log probabilities; 0: the likeliest token",
+        low=0,
+        below=math.inf,
+    )
+    top_k: int = option(0, "draw from the so many likeliest tokens; 0: from all", low=0)
 
     def __call__(self, log_probs: Array, key: Array) -> Array:
         """Log probabilities (n_token,) -> a token ()."""
@@ -43,6 +36,23 @@ class Draw:
             return jax.random.categorical(key, log_probs / self.temperature)
         likeliest, tokens = jax.lax.top_k(log_probs, self.top_k)
         return tokens[jax.random.categorical(key, likeliest / self.temperature)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling(Draw):
+    """Which text is continued, how far and how."""
+
+    prompt: str = option("\n", "text to continue, a new line if it is not given")
+    length: int = option(200, "tokens to draw", low=1)
+    seed: int = option(0, "of the draws", low=0)
+    cold: bool = option(
+        False, "start every solve from zero, not from the fixed point of the token before"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.prompt:
+            raise ValueError("prompt must not be empty")
 
 
 class Position(NamedTuple):

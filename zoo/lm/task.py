@@ -1,6 +1,5 @@
 """The language model as a task of the trainer."""
 
-import argparse
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from zoo.lm.original import LMOriginal
 from zoo.lm.parity import quantities
 from zoo.lm.presets import MAX_NORM, PRESETS
 from zoo.lm.reader import Reader
-from zoo.lm.sampler import Draw, Sampler
+from zoo.lm.sampler import Sampler, Sampling
 from zoo.settings import TrainConfig
 from zoo.solves import solve_means, solve_rows
 from zoo.task import Data, OriginalTask, PredictingTask, SamplingTask, SolvingTask
@@ -37,6 +36,7 @@ class LMTask(SolvingTask, PredictingTask, SamplingTask, OriginalTask):
     summary = "DEQ transformer, language modelling"
     figures = PERPLEXITY
     presets = PRESETS
+    sampling = Sampling()
     module = Reader
     weights = LMOriginal()
     quantities = staticmethod(quantities)
@@ -102,42 +102,23 @@ class LMTask(SolvingTask, PredictingTask, SamplingTask, OriginalTask):
 
         return schedule
 
-    def add_sample_options(self, group: Any) -> None:
-        """See `zoo.task.SamplingTask`."""
-        group.add_argument("--prompt", default="\n", help="text to continue (a new line)")
-        group.add_argument("--length", type=int, default=200, help="tokens to draw (%(default)s)")
-        text = "divides the log probabilities; 0: the likeliest token (%(default)s)"
-        group.add_argument("--temperature", type=float, default=1.0, help=text)
-        text = "draw from the so many likeliest tokens; 0: from all (%(default)s)"
-        group.add_argument("--top_k", type=int, default=0, help=text)
-        text = "start every solve from zero, not from the fixed point of the token before"
-        group.add_argument("--cold", action="store_true", help=text)
-
-    def sample(self, model: Reader, meta: Mapping[str, Any], args: argparse.Namespace) -> str:
+    def sample(self, model: Reader, meta: Mapping[str, Any], sampling: Sampling) -> str:
         """The prompt continued, and how fast that went."""
         if not meta:
             raise UserError(
-                f"{args.checkpoint}: has no vocabulary; give --data DIR with the text it is made of"
+                "the checkpoint has no vocabulary; give --data DIR with the text it is made of"
             )
         vocabulary = Vocabulary.from_dict(meta["vocabulary"])
-        if args.length < 1:
-            raise UserError(f"--length must be at least 1, got {args.length}")
-        if args.top_k > len(vocabulary):
-            raise UserError(f"--top_k {args.top_k} is more than the {len(vocabulary)} tokens")
-        if not args.prompt:
-            raise UserError("--prompt must not be empty")
-        try:
-            draw = Draw(args.temperature, args.top_k)
-        except ValueError as e:
-            raise UserError(f"--{e}") from e
-        prompt = vocabulary.encode(args.prompt).tolist()
+        if sampling.top_k > len(vocabulary):
+            raise UserError(f"--top_k {sampling.top_k} is more than the {len(vocabulary)} tokens")
+        prompt = vocabulary.encode(sampling.prompt).tolist()
         if not prompt:
-            raise UserError(f"--prompt {args.prompt!r} has no words")
-        sampler = Sampler(model.lm, draw, warm=not args.cold)
-        drawn = sampler.continued(prompt, args.length, seed=args.seed)
-        start = "zero" if args.cold else "the last token's fixed point"
+            raise UserError(f"--prompt {sampling.prompt!r} has no words")
+        sampler = Sampler(model.lm, sampling, warm=not sampling.cold)
+        drawn = sampler.continued(prompt, sampling.length, seed=sampling.seed)
+        start = "zero" if sampling.cold else "the last token's fixed point"
         return (
-            f"{vocabulary.decode([*prompt, *drawn.tokens])}\n\n{args.length} tokens, "
+            f"{vocabulary.decode([*prompt, *drawn.tokens])}\n\n{sampling.length} tokens, "
             f"{drawn.tokens_per_second:.0f} tokens/s, solves from {start}, "
             f"NFE {np.mean(drawn.nfe or [np.nan]):.1f}"
         )
