@@ -69,7 +69,9 @@ class Stepper(Protocol):
     @property
     def return_final(self) -> bool: ...
     @property
-    def check_every(self) -> int: ...
+    def asks_every(self) -> int: ...
+    @property
+    def passes(self) -> int: ...
     def tolerance(self, *leaves: Array) -> float | Array: ...
     def init(self, space: Space, z0: PyTree) -> Any: ...
     def step(self, space: Space, k: Array, z: PyTree, fz: PyTree, state: Any) -> Any: ...
@@ -88,7 +90,7 @@ class Progress(NamedTuple):
 
 def begin(solver: Stepper, z0: PyTree, *, space: Space, indexing: tuple[int, ...] = ()) -> Progress:
     """Before the first evaluation."""
-    best = unmeasured(space, z0, length=solver.max_iter + 1, n_states=len(indexing))
+    best = unmeasured(space, z0, length=solver.passes, n_states=len(indexing))
     return Progress(jnp.zeros((), jnp.int32), z0, solver.init(space, z0), best)
 
 
@@ -154,11 +156,12 @@ def advance(
     return Progress(c.k + 1, space.where(moving, z_next, z), state, best)
 
 
-def outcome(c: Progress) -> Solution:
+def outcome(c: Progress, max_iter: int) -> Solution:
     """The solution, once all samples have stopped. Iteration 0, `z0`, is not in its traces."""
+    made = lambda trace: trace[..., 1 : max_iter + 1]
     best = c.best
     return best._replace(
-        abs_trace=best.abs_trace[..., 1:], rel_trace=best.rel_trace[..., 1:], memory=c.solver
+        abs_trace=made(best.abs_trace), rel_trace=made(best.rel_trace), memory=c.solver
     )
 
 
@@ -187,17 +190,17 @@ def iterate(
     def one_pass(c: Progress) -> Progress:
         return advance(solver, c, f(c.z), space=space, limit=limit, indexing=indexing)
 
-    def several(c: Progress) -> Progress:
-        count = jnp.minimum(solver.check_every, jnp.max(limit) + 1 - c.k)
-        return lax.fori_loop(0, count, lambda _, c: one_pass(c), c)
+    def several(c: Progress) -> Progress:  # a count that is known: an accelerator need not ask
+        return lax.fori_loop(0, solver.asks_every, lambda _, c: one_pass(c), c)
 
     start = begin(solver, z0, space=space, indexing=indexing)
     if loop == "while":
-        body = one_pass if solver.check_every == 1 else several
-        return outcome(lax.while_loop(lambda c: jnp.any(running(c, limit)), body, start))
-    body = jax.checkpoint(one_pass) if loop == "checkpointed scan" else one_pass
-    end, _ = lax.scan(lambda c, _: (body(c), None), start, None, length=solver.max_iter + 1)
-    return outcome(end)
+        body = one_pass if solver.asks_every == 1 else several
+        end = lax.while_loop(lambda c: jnp.any(running(c, limit)), body, start)
+    else:
+        body = jax.checkpoint(one_pass) if loop == "checkpointed scan" else one_pass
+        end, _ = lax.scan(lambda c, _: (body(c), None), start, None, length=solver.max_iter + 1)
+    return outcome(end, solver.max_iter)
 
 
 def unmeasured(space: Space, z0: PyTree, *, length: int, n_states: int) -> Solution:

@@ -86,8 +86,8 @@ def solve_stream(
         steps=best.steps,
         nfe=passes,
         status=best.status,
-        abs_trace=best.abs_trace[..., 1:],
-        rel_trace=best.rel_trace[..., 1:],
+        abs_trace=best.abs_trace[..., 1 : forward.max_iter + 1],
+        rel_trace=best.rel_trace[..., 1 : forward.max_iter + 1],
     )
     return best.z, info
 
@@ -125,7 +125,7 @@ class _Queue:
             x=x,
             at=at,
             waiting=jnp.asarray(slots, jnp.int32),
-            found=unmeasured(Space(1), self.z0, length=self.solver.max_iter + 1, n_states=0),
+            found=unmeasured(Space(1), self.z0, length=self.solver.passes, n_states=0),
             passes=jnp.zeros((), jnp.int32),
         )
         for _ in range(halvings):

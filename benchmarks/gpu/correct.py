@@ -40,7 +40,7 @@ def jobs(context: Context) -> Jobs:
     if context.quick:
         forwards, linear = forwards[:1], ["gmres"]
     for name in forwards:
-        backwards = [b for b in BACKWARDS.entries if b != "shine" or can_shine(name)]
+        backwards = [b for b in BACKWARDS.entries if goes_with(b, name)]
         if context.quick:
             backwards = ["ift", "jfb"]
         checks = [functools.partial(with_backward, theta, name, b) for b in backwards]
@@ -79,8 +79,13 @@ def f(theta: Theta, z: jax.Array, curve: float = CURVE) -> jax.Array:
     return z @ theta.w + curve * jnp.tanh(z) + theta.x
 
 
-def can_shine(name: str) -> bool:
-    return isinstance(resolve_solver(name, {}), jdeq.Broyden)
+def goes_with(backward: str, solver: str) -> bool:
+    """Whether the backward takes that solver, in a form that a dense solve can stand for."""
+    made = resolve_solver(solver, {})
+    return {
+        "shine": isinstance(made, jdeq.Broyden),
+        "unroll": not isinstance(made, jdeq.Newton),
+    }.get(backward, True)
 
 
 def solver_of(name: str) -> jdeq.Solver:

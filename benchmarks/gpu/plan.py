@@ -31,13 +31,13 @@ class Part:
 
 PARTS = (
     Part("card", "card", 0.06),
-    Part("correct", "correct", 0.14),
-    Part("overhead", "overhead", 0.18),
-    Part("flags", "overhead", 0.16, "WHILE"),
-    Part("flags", "overhead", 0.06, "WHILE, CONDITIONAL"),
-    Part("peers", "peers", 0.16),
-    Part("zoo", "zoo_steps", 0.12),
-    Part("train", "train", 0.12),
+    Part("correct", "correct", 0.13),
+    Part("overhead", "overhead", 0.14),
+    Part("flags", "overhead", 0.12, "WHILE"),
+    Part("flags", "overhead", 0.05, "WHILE, CONDITIONAL"),
+    Part("peers", "peers", 0.2),
+    Part("zoo", "zoo_steps", 0.15),
+    Part("train", "train", 0.15),
 )
 SECTIONS = tuple(dict.fromkeys(part.section for part in PARTS))
 

@@ -39,7 +39,6 @@ def measured(*, quick: bool) -> Iterator[Measured]:
         yield Measured("lm", "quick", 4, "float32")
         return
     for name in (
-        ("mdeq", "cifar-small", 96),
         ("lm", "wikitext2-small", 32),
         ("mdeq", "cifar-small", 128),
         ("mdeq", "cifar-large", 96),

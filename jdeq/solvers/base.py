@@ -88,8 +88,9 @@ class IterativeSolver(Solver):
     Args:
         return_final: return the last state instead of the best one.
         check_every: ask whether all samples have stopped only after this many iterations. The
-            answers are the same, at up to `check_every - 1` evaluations of `f` more. For batches
-            that are sharded over many devices, where the question is a collective.
+            answers are the same, at up to `check_every - 1` evaluations of `f` more, which `nfe`
+            leaves out. For batches that are sharded over many devices, where the question is a
+            collective, and for accelerators, which wait for the host's answer.
     """
 
     return_final: bool = False
@@ -102,6 +103,16 @@ class IterativeSolver(Solver):
     @property
     def differentiates(self) -> bool:
         return False  # init and step never see f
+
+    @property
+    def asks_every(self) -> int:
+        """`check_every`, or all of the passes if these are fewer."""
+        return min(self.check_every, self.max_iter + 1)
+
+    @property
+    def passes(self) -> int:
+        """The most passes of a loop that ends after so many: what a history needs room for."""
+        return -(-(self.max_iter + 1) // self.asks_every) * self.asks_every
 
     def init(self, space: Space, z0: PyTree) -> Any:
         """The solver's own state: any pytree; buffers derive from `z0` to share its sharding."""

@@ -81,7 +81,7 @@ class Broyden(IterativeSolver, InverseEstimator):
         check_bool("line_search", self.line_search)
 
     def init(self, space: Space, z0: PyTree) -> BroydenState:
-        size = self.max_iter + 1 if self.memory is None else min(self.memory, self.max_iter + 1)
+        size = self.passes if self.memory is None else min(self.memory, self.passes)
         kind = GoodInverse if self.update == "good" else BadInverse
         search = LineSearch.start(space, z0, self.tau) if self.line_search else None
         return BroydenState(kind.empty(space, z0, size, self.history_dtype), search)
