@@ -1,14 +1,12 @@
 """What the PyTorch original computes of a text, and this model again, to the last digits."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-import jdeq
-from zoo.lm.block import Context
 from zoo.lm.memory import Memory
 from zoo.lm.model import LanguageModel
 from zoo.lm.parity_parts import dropout_rows, function_rows, vocabulary_rows
@@ -16,21 +14,7 @@ from zoo.upstream.files import Arrays
 from zoo.upstream.reference import Reference
 from zoo.upstream.rows import Row
 from zoo.upstream.runs import Run, recorded_runs
-from zoo.upstream.torchdeq import few_steps, folded, probed_jac_reg
-
-
-class Segment(NamedTuple):
-    """What a run makes of a segment: state (B, L, D), NLL (B, L), loss (), memory afterwards.
-
-    `steps` (B,) of the solver; the Jacobian penalty (), unweighted, where a probe was given.
-    """
-
-    z: Array
-    nll: Array
-    loss: Array
-    memory: Memory
-    steps: Array
-    penalty: Array
+from zoo.upstream.torchdeq import probed_jac_reg
 
 
 def quantities(reference: Reference) -> Iterator[Row]:
@@ -69,50 +53,46 @@ def _run_rows(
             if gradient.jac_weight:
                 probe = jnp.asarray(reference["jacreg_v"])
                 outcome = step(memory, *text, gradient.jac_weight, probe)
-                losses = {"jac": outcome.out.penalty, "total": outcome.loss}
-                losses = {f"jacreg_{name}_loss": loss for name, loss in losses.items()}
+                jac, total = outcome.out["penalty"], outcome.loss
+                losses = {"jacreg_jac_loss": jac, "jacreg_total_loss": total}
                 yield from reference.rows(losses, tolerance)
             wanted = Arrays(gradient.path)
             yield reference.gradients_row(wanted, model, outcome.grads, tolerance)
         segment = plain.out
-        memory = segment.memory
+        memory = segment["memory"]
         kept = memory.z.shape[1] - int(memory.filled[0])
-        got = {"z_out": segment.z, "mem_z": memory.z[:, kept:], "mem_u": memory.u[:, kept:]}
-        got |= {"nll": segment.nll, "loss": segment.loss}
+        got = {name: segment[name] for name in ("z_out", "nll", "loss")}
+        got |= {"mem_z": memory.z[:, kept:], "mem_u": memory.u[:, kept:]}
         named = {f"{run.name}_seg{k}_{name}": value for name, value in got.items()}
         yield from reference.rows(named, tolerance)
 
     steps, order = f"{run.name}_last_seg_nstep", "nll_in_upstream_order_last_seg"
     if steps in reference:  # counted in evaluations of f
-        yield from reference.rows({steps: segment.steps + 1}, 0.0)
+        yield from reference.rows({steps: segment["steps"] + 1}, 0.0)
     if reordered and order in reference:
         cluster = np.searchsorted(sizes.cutoffs, text[1].ravel(), side="right")
-        grouped = segment.nll.ravel()[np.argsort(cluster, kind="stable")]
-        yield from reference.rows({order: grouped.reshape(segment.nll.shape)}, tolerance)
+        grouped = segment["nll"].ravel()[np.argsort(cluster, kind="stable")]
+        yield from reference.rows({order: grouped.reshape(text[1].shape)}, tolerance)
 
 
-def _loss(run: Run) -> Callable[..., tuple[Array, Segment]]:
+def _loss(run: Run) -> Callable[..., tuple[Array, dict[str, Any]]]:
     def loss(
         model: LanguageModel, memory: Memory, tokens: Array, targets: Array, weight, probe
-    ) -> tuple[Array, Segment]:
+    ) -> tuple[Array, dict[str, Any]]:
+        """`weight` is that of the Jacobian penalty, made with a recorded `probe` if there is one.
+
+        Returns, besides: state (B, L, D), NLL (B, L), loss and penalty () apart, the memory
+        afterwards, and the solver's steps (B,).
+        """
         context = model.encode(tokens, memory)
-        z, info = _solve(model, run, context)
+        z, info = run.solve(model.equilibrium, context)
         nlls = [model.vocabulary.nll(model.decode(s), targets) for s in info.states or (z,)]
         loss = model.equilibrium.correction(jnp.mean, nlls)
         penalty = jnp.zeros_like(loss)
         if probe is not None:
             penalty = probed_jac_reg(model.equilibrium.f(context), z, probe)
-        memory = memory.extended(z, context.u)
-        return loss + weight * penalty, Segment(z, nlls[-1], loss, memory, info.steps, penalty)
+        memory, steps = memory.extended(z, context.u), info.steps
+        out = dict(z_out=z, nll=nlls[-1], loss=loss, penalty=penalty, memory=memory, steps=steps)
+        return loss + weight * penalty, out
 
     return loss
-
-
-def _solve(model: LanguageModel, run: Run, context: Context) -> tuple[Array, jdeq.SolverInfo]:
-    layer = model.equilibrium
-    if run.solver_steps is None:
-        return layer(context)
-    phantom = jdeq.PhantomGrad(run.deq["grad"], run.deq["tau"]) if run.train else None
-    z0 = folded(layer).initial_state(context)
-    steps, tolerance = run.solver_steps, run.tolerance
-    return few_steps(layer.f(context), z0, steps, tolerance=tolerance, phantom=phantom)

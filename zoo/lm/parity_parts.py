@@ -13,17 +13,7 @@ from zoo.lm.model import LanguageModel
 from zoo.lm.positions import relative_shift, visible
 from zoo.upstream.reference import Reference
 from zoo.upstream.rows import Row, verdict
-from zoo.upstream.torchdeq import folded, probed_jac_reg
-
-
-class FixedMask(nnx.Module):
-    """Stands in for a dropout layer: multiplies by a recorded mask."""
-
-    def __init__(self, mask: np.ndarray):
-        self.mask = nnx.Variable(jnp.asarray(mask))
-
-    def __call__(self, x: Array) -> Array:
-        return x * self.mask[...]
+from zoo.upstream.torchdeq import FixedMask, folded, probed_jac_reg
 
 
 def function_rows(reference: Reference, model: LanguageModel) -> Iterator[Row]:

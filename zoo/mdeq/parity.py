@@ -12,16 +12,7 @@ from zoo.mdeq.full_stage import FullStage, State
 from zoo.mdeq.model import MDEQ
 from zoo.upstream.reference import Reference
 from zoo.upstream.rows import Row
-from zoo.upstream.torchdeq import BELOW_ANY_RESIDUAL, folded
-
-TIGHT = {
-    "f_solver": "fixed_point_iter",
-    "f_max_iter": 2000,
-    "f_stop_mode": "rel",
-    "b_solver": "fixed_point_iter",
-    "b_max_iter": 2000,
-    "b_stop_mode": "rel",
-}
+from zoo.upstream.torchdeq import BELOW_ANY_RESIDUAL, folded, plain_iteration
 
 
 def quantities(reference: Reference) -> Iterator[Row]:
@@ -34,9 +25,9 @@ def quantities(reference: Reference) -> Iterator[Row]:
     parts = _parts(model, folded(model.full_stage), z, u)
     yield from reference.rows(parts, function)
 
-    tight: dict[str, Any] = TIGHT | {"f_tol": solve, "b_tol": solve, "ift": True}
+    tight = plain_iteration(solve) | {"ift": True}
     phantom = {"ift": False} | {k: reference.entry("meta", "phantom", k) for k in ("grad", "tau")}
-    few = TIGHT | phantom | {"f_max_iter": 6, "f_tol": BELOW_ANY_RESIDUAL}
+    few = plain_iteration(BELOW_ANY_RESIDUAL) | phantom | {"f_max_iter": 6}
     passes = (  # DEQ options, what is recorded besides logits and loss, the file of gradients
         ("eval", tight, ("u", "z_star"), None),
         ("train", tight, ("u", "z_star"), "grads_ift"),
@@ -49,8 +40,8 @@ def quantities(reference: Reference) -> Iterator[Row]:
         step = reference.step(_loss, train=train, gradients=gradients is not None, deq=deq)
         _, out, grads, statistics = step(*batch)
         for quantity in (*states, "logits", "loss"):
-            tolerance = function if quantity == "u" else equilibrium
-            yield from reference.rows({f"{name}_{quantity}": out[quantity]}, tolerance)
+            exact = function if quantity == "u" else equilibrium
+            yield from reference.rows({f"{name}_{quantity}": out[quantity]}, exact)
         if gradients is not None:
             yield reference.gradients_row(reference.files[gradients], model, grads, equilibrium)
         if name == "train":

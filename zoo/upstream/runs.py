@@ -1,4 +1,4 @@
-"""The recorded runs of a reference folder, by the names that they have there."""
+"""Runs of a model that a reference folder has recorded, by the names that they have there."""
 
 import dataclasses
 import pathlib
@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jdeq
 from zoo.errors import UserError
 from zoo.upstream.reference import Reference
+from zoo.upstream.torchdeq import few_steps, folded
 
 EVAL_TOLERANCE = 1e-3  # of the published evaluation
 DAMPING = {1: 1.0}  # of phantom gradients whose name does not say it
@@ -81,6 +83,15 @@ class Run:
         if m := re.fullmatch(r"eval(\d+)", name):
             return make(False, False, {}, solver_steps=int(m[1]), tolerance=EVAL_TOLERANCE)
         raise UserError(f"io.npz: unknown run {name!r}")
+
+    def solve(self, layer: jdeq.nn.DEQ, given: Any) -> tuple[Any, jdeq.SolverInfo]:
+        """State and statistics of a layer for what it is given, found as in this run."""
+        if self.solver_steps is None:
+            return layer(given)
+        phantom = jdeq.PhantomGrad(self.deq["grad"], self.deq["tau"]) if self.train else None
+        z0 = folded(layer).initial_state(given)
+        steps, tolerance = self.solver_steps, self.tolerance
+        return few_steps(layer.f(given), z0, steps, tolerance=tolerance, phantom=phantom)
 
 
 def recorded_runs(reference: Reference) -> list[Run]:

@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import nnx
 from jax import Array
 
 import jdeq
@@ -29,6 +31,12 @@ def deq_config(what: str, options: Any, **changes: Any) -> jdeq.DEQConfig:
         return jdeq.DEQConfig.from_dict(kept | changes)
     except (TypeError, ValueError) as e:
         raise UserError(f"{what}: {e}") from e
+
+
+def plain_iteration(tol: float) -> dict[str, Any]:
+    """DEQ options: iterate f, and its adjoint, down to this relative residual."""
+    one = {"solver": "fixed_point_iter", "max_iter": 2000, "stop_mode": "rel", "tol": tol}
+    return {f"{side}_{name}": value for side in ("f", "b") for name, value in one.items()}
 
 
 def few_steps(
@@ -63,6 +71,17 @@ def few_steps(
         return z, info
     start = jax.lax.stop_gradient(z)
     return jdeq.deq(f, start, solver=jdeq.FixedPointIter(max_iter=0), backward=phantom)
+
+
+class FixedMask(nnx.Module):
+    """Stands in for a dropout layer: multiplies by a recorded mask."""
+
+    def __init__(self, mask: np.ndarray):
+        self.mask = nnx.Variable(jnp.asarray(mask))
+
+    def __call__(self, x: Array) -> Array:
+        """x with the mask's axes, some of which are 1 -> same shape."""
+        return x * self.mask[...]
 
 
 def probed_jac_reg(f: Callable[[Array], Array], z: Array, probe: Array) -> Array:
