@@ -6,6 +6,7 @@ from flax import nnx
 from flax.errors import TraceContextError
 from jax import Array
 
+from .._checks import check_int
 from ..norm.rescale import check_options
 from ..norm.select import Entries
 from ..norm.spectral import PowerVectors, spectral_norm, spectral_scales, spectral_state
@@ -81,8 +82,7 @@ class SpectralNorm(KernelNorm):
         filter_out: Entries = (),
     ):
         check_options(target_norm=target_norm, clip=clip, eps=eps)
-        if n_power_iterations < 1:
-            raise ValueError(f"n_power_iterations must be >= 1, got {n_power_iterations!r}")
+        check_int("n_power_iterations", n_power_iterations, low=1)
         if not learn_scale and (target_norm is None or per_channel):
             option = "target_norm=None" if target_norm is None else "per_channel=True"
             raise ValueError(f"{option} is for a learned scale, but learn_scale is False")

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from .._checks import check_scalar
+
 
 class VariationalDropout(nnx.Module):
     """Drops entries at random, the same ones whenever it is called with the same key.
@@ -50,8 +52,7 @@ class VariationalDropout(nnx.Module):
     """
 
     def __init__(self, rate: float, *, rngs: nnx.Rngs):
-        if not 0 <= rate < 1:
-            raise ValueError(f"rate must be in [0, 1), got {rate!r}")
+        check_scalar("rate", rate, low=0, below=1)
         self.rate = rate
         self.deterministic = False
         self.key = nnx.RngKey(_typed(rngs.dropout()), tag="dropout")

@@ -8,6 +8,7 @@ from flax import nnx
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from .._checks import check_either, check_scalar
 from .._deq import deq
 from .._info import SolverInfo
 from .._loop import measure
@@ -62,8 +63,7 @@ class MonotoneLinear(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        if not m > 0:
-            raise ValueError(f"m must be > 0, got {m!r}")
+        check_scalar("m", m, above=0)
         init = nnx.initializers.lecun_normal()
         self.A = nnx.Param(init(rngs.params(), (features, features), param_dtype))
         self.B = nnx.Param(init(rngs.params(), (features, features), param_dtype))
@@ -162,12 +162,9 @@ class MonDEQ(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        if splitting not in ("peaceman_rachford", "forward_backward"):
-            raise ValueError(
-                f"splitting must be 'peaceman_rachford' or 'forward_backward', got {splitting!r}"
-            )
-        if alpha is not None and not alpha > 0:
-            raise ValueError(f"alpha must be > 0, got {alpha!r}")
+        check_either("splitting", splitting, "peaceman_rachford", "forward_backward")
+        if alpha is not None:
+            check_scalar("alpha", alpha, above=0)
         self.linear = MonotoneLinear(out_features, m=m, param_dtype=param_dtype, rngs=rngs)
         self.input = nnx.Linear(in_features, out_features, param_dtype=param_dtype, rngs=rngs)
         self.splitting = splitting

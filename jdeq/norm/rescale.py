@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from .._checks import check_scalar
 from .._space import accumulator
 
 
@@ -33,13 +34,12 @@ def rescale(
 
 
 def check_options(*, target_norm: float | None, clip: float | None, eps: float) -> None:
-    """Raises a `ValueError` that names the option that is out of range."""
-    if target_norm is not None and not target_norm > 0:
-        raise ValueError(f"target_norm must be > 0, got {target_norm!r}")
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip must be > 0, got {clip!r}")
-    if not eps >= 0:
-        raise ValueError(f"eps must be >= 0, got {eps!r}")
+    """Raises an error that names the option if one is out of range."""
+    if target_norm is not None:
+        check_scalar("target_norm", target_norm, above=0)
+    if clip is not None:
+        check_scalar("clip", clip, above=0)
+    check_scalar("eps", eps, low=0)
 
 
 def check_scales(scales: Collection[str], kernels: Collection[str]) -> None:

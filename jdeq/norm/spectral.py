@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .._checks import check_int
 from .._space import PyTree, accumulator
 from .rescale import check_options, check_scales, rescale
 from .select import ChannelAxis, Entries, find_kernels, is_kernel, leaves_at, replace_leaves
@@ -74,8 +75,7 @@ def spectral_norm(
         [[0.5, 0.0], [0.0, 0.125]]
     """
     check_options(target_norm=target_norm, clip=clip, eps=eps)
-    if n_power_iterations < 0:
-        raise ValueError(f"n_power_iterations must be >= 0, got {n_power_iterations!r}")
+    check_int("n_power_iterations", n_power_iterations, low=0)
     if scales is not None:
         check_scales(scales, state)
     normalised, new_state = {}, {}
@@ -116,8 +116,7 @@ def spectral_state(
         >>> u.shape, v.shape
         ((1, 4), (3, 1))
     """
-    if n_power_iterations < 1:
-        raise ValueError(f"n_power_iterations must be >= 1, got {n_power_iterations!r}")
+    check_int("n_power_iterations", n_power_iterations, low=1)
     kernels = find_kernels(params, select, channel_axis)
     return {p: _start(k, channels, n_power_iterations) for p, (k, channels) in kernels.items()}
 

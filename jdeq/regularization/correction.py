@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from .._checks import check_scalar
 from .._space import PyTree
 from .._spectrum import Draw
 from .jacobian import jac_reg
@@ -145,6 +146,6 @@ def _weight(weighting: str | Weighting, options: dict[str, Any]) -> Weighting:
         if name not in known:
             raise TypeError(f"weighting {weighting!r} has no option {name!r}: it takes {known}")
     gamma = options.get("gamma")
-    if isinstance(gamma, int | float) and not 0 <= gamma <= 1:
-        raise ValueError(f"gamma must be in [0, 1], got {gamma!r}")
+    if gamma is not None:
+        check_scalar("gamma", gamma, low=0, high=1)
     return functools.partial(function, **options)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from .._checks import check_int
+from .._checks import check_int, check_scalar
 
 
 def sometimes(penalty: Callable[[], Array], key: Array, freq: float) -> Array:
@@ -41,8 +41,7 @@ def sometimes(penalty: Callable[[], Array], key: Array, freq: float) -> Array:
         >>> 25 < sum(bool(penalty(jax.random.key(i)) > 0) for i in range(100)) < 55
         True
     """
-    if not 0 <= freq <= 1:
-        raise ValueError(f"freq must be in [0, 1], got {freq!r}")
+    check_scalar("freq", freq, low=0, high=1)
     if freq == 1:
         return penalty()
     out = jax.eval_shape(penalty)
