@@ -12,6 +12,7 @@ from flax import nnx
 
 import jdeq
 
+from ..tolerances import rounding
 from .training import train
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
@@ -90,10 +91,15 @@ def test_the_start_state():
     deq = layer(cell, f_max_iter=0)
     start = jdeq.nn.DEQ(cell, deq.config, init=lambda x: jnp.full_like(x, 7))
     as_given = lambda d, **kw: np.asarray(d(X, **kw)[0])
-    np.testing.assert_allclose(as_given(deq), cell(jnp.zeros_like(X), X), rtol=1e-6)
     noise = jax.random.normal(key, X.shape, X.dtype)
-    np.testing.assert_allclose(as_given(deq, key=key), cell(noise, X), rtol=1e-6)
-    np.testing.assert_allclose(as_given(start), cell(jnp.full_like(X, 7), X), rtol=1e-6)
+    images = (
+        (as_given(deq), cell(jnp.zeros_like(X), X)),
+        (as_given(deq, key=key), cell(noise, X)),
+        (as_given(start), cell(jnp.full_like(X, 7), X)),
+    )
+    for got, want in images:
+        close = rounding(X.dtype, terms=6, size=10)
+        np.testing.assert_allclose(got, want, rtol=0, atol=close)
     with pytest.raises(TypeError, match="initial_state"):
         layer()({"x": X})
 

@@ -7,7 +7,7 @@ import pytest
 
 import jdeq
 
-from .tolerances import steered
+from ..tolerances import steered
 
 pytestmark = pytest.mark.slow
 

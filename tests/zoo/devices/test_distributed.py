@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.tolerances import rounding
 from tests.zoo.test_cli import run
 from tests.zoo.toy_lm import TEXT
 from zoo.logs.metrics import read_metrics
@@ -73,7 +74,8 @@ def test_two_processes_have_the_figures_of_one(start, toy, tmp_path, capsys):
     # the last step is evaluated on both splits
     assert [r["step"] for r in one] == [r["step"] for r in two] == [*range(1, 9), 8, 8]
     losses = [[r["loss"] for r in rows] for rows in (one, two)]
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    close = rounding(np.float32, terms=8 * 6 * 4)  # 8 states of sums of 4; 4 parts of a batch
+    np.testing.assert_allclose(losses[1], losses[0], rtol=close)
     assert (tmp_path / "two/checkpoints/8").is_dir()
 
     evaluated = start(2, "eval", "--checkpoint", tmp_path / "one")  # by two what one has saved

@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 from benchmarks.collectives import IMAGENET, Collective, collectives, published
+from tests.tolerances import rounding
 from tests.zoo.test_cli import run
 from tests.zoo.toy_lm import TASK as TOY, TEXT, ToyConfig
 from zoo.data.streams import Streams
@@ -47,6 +48,7 @@ CONFIG = RunConfig(
     SOLVED,
     dataclasses.replace(QUICK.train, batch_size=8),
 )
+TOY_LOSS = rounding(np.float32, terms=8 * 66)  # of eight states, each a sum of 64 and one
 LAYOUTS = {
     "one": Devices(),
     "data": Devices("data=8"),
@@ -89,7 +91,8 @@ def bytes_per_device(tree: Any) -> int:
 def test_every_layout_has_the_loss_curve_of_one_device(name):
     one = trained("one").losses
     assert one[0] != one[1] != one[2]
-    np.testing.assert_allclose(trained(name).losses, one, rtol=1e-5)
+    close = rounding(np.float32, terms=5 * (3 * 60 + 2 * 100))  # sums of a block, five times
+    np.testing.assert_allclose(trained(name).losses, one, rtol=close)
 
 
 @pytest.mark.slow
@@ -198,14 +201,14 @@ def test_a_run_goes_on_with_other_devices(toy_config, toy_data, tmp_path):
         assert memory.addressable_shards[0].data.shape == (8 // parts, 64)
         for batch in batches:
             other.update(batch)
-        assert other.evaluate().loss == pytest.approx(whole.loss, rel=1e-5)
+        assert other.evaluate().loss == pytest.approx(whole.loss, rel=TOY_LOSS)
 
 
 def test_an_evaluation_is_filled_up_to_equal_parts(toy_config, toy_data):
     train = dataclasses.replace(toy_config.train, eval_batch_size=5)
     config = dataclasses.replace(toy_config, train=train)
     one, eight = (Trainer(TOY, config, toy_data, d).evaluate() for d in (None, Devices("data=8")))
-    assert eight.loss == pytest.approx(one.loss, rel=1e-6)
+    assert eight.loss == pytest.approx(one.loss, rel=TOY_LOSS)
     assert len(eight.trace) == len(one.trace)
 
 

@@ -9,6 +9,7 @@ from flax import nnx
 from tests.zoo.lm.conftest import POST_NORM, TIGHT, TINY, UNROLLED, make
 from zoo.lm.memory import Memory
 from zoo.lm.model import nll
+from zoo.upstream.reference import FLOAT64
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 TOKENS, TARGETS = jnp.asarray(
@@ -49,7 +50,7 @@ def test_empty_memory_is_no_memory(config):
     without, _ = read(model, TOKENS[:, :4], 0, 4)
     for length in (1, 6):
         masked, _ = read(model, TOKENS[:, :4], length, 4)
-        np.testing.assert_allclose(masked, without, rtol=1e-12)
+        np.testing.assert_allclose(masked, without, rtol=FLOAT64.function)
 
 
 @designs
@@ -61,7 +62,7 @@ def test_what_lies_before_the_filled_positions_does_not_matter(config):
     real = Memory(memory.z[:, 2:], memory.u[:, 2:], memory.filled)
     want, *_ = run(model, TOKENS[:, 4:], TARGETS[:, 4:], real)
     got, *_ = run(model, TOKENS[:, 4:], TARGETS[:, 4:], rubbish)
-    np.testing.assert_allclose(got, want, rtol=1e-12)
+    np.testing.assert_allclose(got, want, rtol=FLOAT64.function)
 
 
 @pytest.mark.parametrize("local_size", [0, 3])
@@ -89,7 +90,9 @@ def test_memory_holds_the_last_positions(config, length, segment, filled):
     assert memory.filled.tolist() == [filled] * 2
     assert memory.z.shape == (2, length, 8) and memory.u.shape == (2, length, 24)
     u = model.injection(model.vocabulary.embed(TOKENS))
-    np.testing.assert_allclose(memory.u[:, length - filled :], u[:, 8 - filled :], rtol=1e-12)
+    np.testing.assert_allclose(
+        memory.u[:, length - filled :], u[:, 8 - filled :], rtol=FLOAT64.function
+    )
     assert not memory.u[:, : length - filled].any()
 
 
@@ -101,7 +104,7 @@ def test_rows_may_have_different_histories():
     got, *_ = run(model, TOKENS[:, 4:], TARGETS[:, 4:], mixed)
     for row, history in enumerate((memory, fresh)):
         want, *_ = run(model, TOKENS[:, 4:], TARGETS[:, 4:], history)
-        np.testing.assert_allclose(got[row], want[row], rtol=1e-12)
+        np.testing.assert_allclose(got[row], want[row], rtol=FLOAT64.function)
 
 
 def test_one_compilation_for_all_segments_and_no_gradient_into_the_memory():

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 import jdeq
+from tests.tolerances import rounding
 from tests.zoo.lm.conftest import POST_NORM, TINY, UNROLLED, make
 from zoo.commands.models import count_parameters
 from zoo.lm.memory import Memory
@@ -163,7 +164,8 @@ def test_relative_shift_and_positions():
     encodings = Positions(8)(keys)
     assert encodings.shape == (1, keys, 8)
     np.testing.assert_allclose(encodings[0, -1], [0] * 4 + [1] * 4)
-    np.testing.assert_allclose(encodings[0, -2, :4], np.sin(10.0 ** -np.arange(4)), rtol=1e-6)
+    close = rounding(np.float32, terms=16)  # of the exponents of 10,000, up to 9.2 in base e
+    np.testing.assert_allclose(encodings[0, -2, :4], np.sin(10.0 ** -np.arange(4)), rtol=close)
 
 
 @pytest.mark.parametrize(
