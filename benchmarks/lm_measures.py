@@ -12,11 +12,11 @@ from flax import nnx
 
 from zoo.checkpoints.checkpoint import Checkpoint
 from zoo.checkpoints.saved import restored_model, sized
+from zoo.data.split import Data
 from zoo.data.vocabulary import Vocabulary
 from zoo.lm.sampler import Continuation, Draw, Sampler
 from zoo.registry import get_task
 from zoo.run import RunConfig
-from zoo.task import Data
 from zoo.training.evaluation import Evaluation, Evaluator
 from zoo.training.trainer import Trainer
 

@@ -18,8 +18,9 @@ class Figure:
 
     Args:
         of: outputs of a task's `evaluate`, and of its `loss` if it is to be logged in training.
-        value: the figure, of the means of these in this order: NumPy's numbers, or arrays (...) of
-            outputs (B, ...) with further axes. Dividing by zero is no error; NaN says nothing.
+        value: the figure, of the means of these in this order: NumPy's numbers, or arrays of the
+            further axes of an output, its classes say. Dividing by zero is no error; NaN says
+            nothing.
         text: the figure for people.
         higher_is_better: what a good figure is.
 
@@ -48,8 +49,8 @@ class Figure:
 
 
 def mean(of: str, text: Callable[[float], str], *, higher_is_better: bool = True) -> Figure:
-    """The mean of one output."""
-    return Figure((of,), lambda mean: mean, text, higher_is_better)
+    """The mean of one output, over all its axes."""
+    return Figure((of,), np.mean, text, higher_is_better)
 
 
 Figures = Mapping[str, Figure]  # by the name that is printed and logged; the first one judges

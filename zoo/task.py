@@ -1,18 +1,17 @@
 """What a model provides to be trained, evaluated and checked from the command line."""
 
 import abc
-import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
-import numpy as np
 import optax
 from flax import nnx
 from jax import Array
 
 import jdeq
 from jdeq.options import Options
+from zoo.data.split import Data
 from zoo.figures import Figures
 from zoo.schedules import learning_rate
 from zoo.settings import Preset, TrainConfig
@@ -20,51 +19,6 @@ from zoo.upstream.original import Original
 from zoo.upstream.reference import Reference
 from zoo.upstream.rows import Row
 from zoo.upstream.weights import Weights
-
-Batch = Mapping[str, np.ndarray]
-
-
-class Split(Protocol):
-    """One part of a data set, as batches: `zoo.data` has independent samples and streams."""
-
-    def check_batch_size(self, batch_size: int) -> None:
-        """Raises `UserError` if there is not enough for one training batch."""
-        ...
-
-    def train_batches(
-        self, batch_size: int, *, seed: int, start: int, stop: int, rows: slice = slice(None)
-    ) -> Iterator[Batch]:
-        """The batches of steps `start` to `stop - 1`, each given by the seed and its step alone.
-
-        With `rows`, only these rows of them are read: another process reads the others.
-        """
-        ...
-
-    def eval_batches(self, batch_size: int) -> Iterator[tuple[Batch, np.ndarray]]:
-        """The whole split in order, all batches of one shape, each with its weights.
-
-        Weights (B,), or (B, L) for sequences, are 1 for what counts and 0 for what fills up.
-        """
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """The splits of a data set, and what the model must know of it.
-
-    Args:
-        train, test: what to learn from, and what the result is measured on.
-        valid: what a run is watched on while it trains; `test` if there is none.
-        sizes: fields of the model's configuration that follow from the data.
-        meta: what the parameters are of no use without (a vocabulary), as plain values for
-            JSON; saved with every checkpoint.
-    """
-
-    train: Split
-    test: Split
-    valid: Split | None = None
-    sizes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Task(abc.ABC):
@@ -80,6 +34,10 @@ class Task(abc.ABC):
         module: makes a model with fresh weights, as `module(sizes, deq, rngs=rngs)`.
         weights: how its arrays are called in a state dict; a `zoo.upstream.original.Original` if
             the model has one.
+        trained: an nnx filter, of the variables that are trained. Parameters that it leaves out
+            are frozen: a model's, for instance, beside which its solver is trained.
+        low_precision: entries of a training batch which `--compute_dtype` is for. All others stay
+            as the data have them: coordinates and targets must not be rounded.
     """
 
     name: str
@@ -88,6 +46,8 @@ class Task(abc.ABC):
     presets: Mapping[str, Preset]
     module: Callable[..., nnx.Module]
     weights: Weights = Weights()
+    trained: Any = nnx.Param
+    low_precision: Collection[str] = ()
 
     @abc.abstractmethod
     def load_data(

@@ -11,12 +11,12 @@ import jdeq
 from tests.golden import reference_folder
 from tests.zoo.toy_lm import TASK as TOY
 from zoo.data.samples import Samples
+from zoo.data.split import Data
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.task import MDEQTask
 from zoo.registry import PLUGGED
 from zoo.run import RunConfig
 from zoo.settings import TrainConfig
-from zoo.task import Data
 
 SHARED = pathlib.Path(__file__).parents[2] / "../shared"
 

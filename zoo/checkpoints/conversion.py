@@ -62,7 +62,7 @@ def import_checkpoint(
         task.weights.load(model, arrays)
     except UserError as e:
         raise UserError(f"{file}: {e}") from e
-    _, params, rest = nnx.split(model, nnx.Param, ...)
+    _, params, rest = nnx.split(model, task.trained, ...)
     if checkpoint_paths(out):
         raise UserError(f"{out}: there is a checkpoint already")
     optimizer = make_optimizer(task, config.train)

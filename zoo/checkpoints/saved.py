@@ -7,9 +7,10 @@ import jax
 from flax import nnx
 
 from zoo.checkpoints.checkpoint import Checkpoint
+from zoo.data.split import Data
 from zoo.errors import UserError
 from zoo.run import RunConfig
-from zoo.task import Data, Task
+from zoo.task import Task
 from zoo.training.optimizer import make_optimizer
 from zoo.training.state import initial_state
 
@@ -41,7 +42,7 @@ def restored_model(
         sharding: where all its arrays are put; on this process's first device by default.
     """
     model = nnx.eval_shape(lambda: task.build(config.model, config.deq, rngs=nnx.Rngs(0)))
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    graphdef, params, rest = nnx.split(model, task.trained, ...)
     optimizer = make_optimizer(task, config.train)
     like = jax.eval_shape(lambda p, r: initial_state(p, r, optimizer, config.train), params, rest)
     place = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)

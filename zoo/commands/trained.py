@@ -37,7 +37,7 @@ def evaluate(argv: Sequence[str]) -> int:
         )
     layout = Layout(valid(lambda: read_options(args, Devices(), command="eval")))
     model = restored_model(task, config, checkpoint, layout.replicated)
-    _, params, rest = nnx.split(model, nnx.Param, ...)
+    _, params, rest = nnx.split(model, task.trained, ...)
     evaluate_split = Evaluator(task, model, layout)
     evaluation = evaluate_split(params, rest, data.test, config.train.eval_batch_size)
     if is_first():

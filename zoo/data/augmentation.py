@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo.task import Batch
+from zoo.data.split import Batch
 
 
 class Augmentation(NamedTuple):

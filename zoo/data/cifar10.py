@@ -9,8 +9,8 @@ from PIL import Image, UnidentifiedImageError
 from zoo.arrays import load_arrays
 from zoo.data.augmentation import Augmentation
 from zoo.data.checksums import verify_checksums
+from zoo.data.split import Batch
 from zoo.errors import UserError
-from zoo.task import Batch
 
 MEAN = np.array([0.4914, 0.4822, 0.4465], np.float32)
 STD = np.array([0.2023, 0.1994, 0.2010], np.float32)  # the published training's, not the data's

@@ -5,7 +5,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from zoo.data.samples import Samples
-from zoo.task import Data
+from zoo.data.split import Data
 
 SPLIT_SEED = 0  # fixed: the split is part of the task, not of a run
 

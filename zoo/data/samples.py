@@ -1,14 +1,14 @@
 """Independent samples in memory."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import grain
 import numpy as np
 
 from zoo.data.augmentation import Augmentation
+from zoo.data.split import Batch
 from zoo.errors import UserError
-from zoo.task import Batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,10 +18,17 @@ class Samples:
     Args:
         arrays: by name, with the sample axis first.
         augment: changes training batches at random.
+        whole: arrays without it, which every batch has as they are.
     """
 
     arrays: Batch
     augment: Augmentation | None = None
+    whole: Batch = dataclasses.field(default_factory=dict)
+
+    @property
+    def shared(self) -> Collection[str]:
+        """The names of the arrays that belong to all samples."""
+        return self.whole.keys()
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -48,9 +55,9 @@ class Samples:
 
         def gather(index: np.ndarray, rng: np.random.Generator) -> Batch:
             batch = {name: array[index[rows]] for name, array in self.arrays.items()}
-            if self.augment is None:
-                return batch
-            return self.augment.apply(batch, self.augment.draw(rng, batch_size)[rows])
+            if self.augment is not None:
+                batch = self.augment.apply(batch, self.augment.draw(rng, batch_size)[rows])
+            return {**batch, **self.whole}
 
         batches = (
             grain.MapDataset.range(len(self))
@@ -73,4 +80,4 @@ class Samples:
         for start in range(0, n, batch_size):
             index = np.arange(start, start + batch_size)
             batch = {k: array[np.where(index < n, index, 0)] for k, array in self.arrays.items()}
-            yield batch, (index < n).astype(np.float32)
+            yield {**batch, **self.whole}, (index < n).astype(np.float32)

@@ -1,12 +1,12 @@
 """A long sequence of tokens, cut into segments that follow each other."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
+from zoo.data.split import Batch
 from zoo.errors import UserError
-from zoo.task import Batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Streams:
 
     tokens: np.ndarray
     length: int
+
+    @property
+    def shared(self) -> Collection[str]:
+        """A new pass begins for all streams at once."""
+        return ("fresh",)
 
     def check_batch_size(self, batch_size: int) -> None:
         """Raises UserError if the sequence is too short for one segment of every stream."""

@@ -13,10 +13,10 @@ import numpy as np
 
 from zoo.data.checksums import verify_checksums
 from zoo.data.python_sources import CHARACTERS, python_sources
+from zoo.data.split import Data
 from zoo.data.streams import Streams
 from zoo.data.vocabulary import Characters, Vocabulary, Words
 from zoo.errors import UserError
-from zoo.task import Data
 
 SPLITS = ("train", "valid", "test")
 NAMES = ("{}.txt", "wiki.{}.tokens", "ptb.{}.txt")  # of the file of a split; or these with .gz

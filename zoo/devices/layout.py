@@ -1,7 +1,8 @@
 """Where the arrays of a run live on a mesh."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,11 +10,11 @@ import optax
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
+from zoo.data.split import Batch, parted
 from zoo.devices.axes import RULES, mesh_axes
 from zoo.devices.mesh import AXES, DATA, MODEL, Devices, axes_of
 from zoo.errors import UserError
 from zoo.nn.carry import Carry
-from zoo.task import Batch
 from zoo.training.state import TrainState
 
 BIG = 1024  # entries from which on an array is worth splitting
@@ -60,17 +61,17 @@ class Layout:
             sizes = "*".join(f"{name}={self._size((name,))}" for name in RULES["batch"])
             raise UserError(f"batch_size {batch_size} cannot be split evenly over {sizes}")
 
-    def params(self, params: nnx.State, *, whole: bool = False) -> nnx.State:
-        """A sharding for each parameter; if `whole`, without the splits of FSDP.
+    def check_model(self, model: nnx.Module) -> None:
+        """Raises UserError if the mesh has an axis `model`, over which nothing can be split."""
+        parts = self._size((MODEL,))
+        variables = [v for _, v in nnx.to_flat_state(nnx.state(model, nnx.Param))]
+        if parts > 1 and not any((MODEL,) in self._split_layers(v) for v in variables):
+            raise UserError(f"--mesh: no layer of this model can be split over {MODEL}={parts}")
 
-        Raises:
-            UserError: the mesh has an axis `model`, over which nothing can be split.
-        """
+    def params(self, params: nnx.State, *, whole: bool = False) -> nnx.State:
+        """A sharding for each parameter; if `whole`, without the splits of FSDP."""
         flat = dict(nnx.to_flat_state(params))
         specs = {path: self._split_layers(variable) for path, variable in flat.items()}
-        parts = self._size((MODEL,))
-        if parts > 1 and not any((MODEL,) in spec for spec in specs.values()):
-            raise UserError(f"--mesh: no layer of this model can be split over {MODEL}={parts}")
         if self.fsdp and not whole:
             specs = {path: self._spread(spec, flat[path].shape) for path, spec in specs.items()}
         return nnx.from_flat_state(
@@ -78,12 +79,25 @@ class Layout:
         )
 
     def rest(self, rest: nnx.State) -> nnx.State:
-        """A sharding for each other variable: what is carried is split like the batch."""
-        carried, others = nnx.split_state(rest, Carry, ...)
+        """A sharding for each other variable.
+
+        What is carried is split like the batch; frozen parameters are like those that are trained.
+        """
+        carried, frozen, others = nnx.split_state(rest, Carry, nnx.Param, ...)
         return nnx.merge_state(
             jax.tree.map(lambda _: self.rows, carried),
+            self.params(frozen),
             jax.tree.map(lambda _: self.replicated, others),
         )
+
+    def gathered(self, state: nnx.State) -> nnx.State:
+        """In a jitted function: all parameters of a state put together that FSDP has split.
+
+        So the parts are sent once, before a solve that uses them in every iteration.
+        """
+        params, others = nnx.split_state(state, nnx.Param, ...)
+        whole = jax.lax.with_sharding_constraint(params, self.params(params, whole=True))
+        return nnx.merge_state(whole, others)
 
     def state(self, state: TrainState, optimizer: optax.GradientTransformation) -> TrainState:
         """A sharding for each array of a run; moments and averages live with their parameter."""
@@ -105,29 +119,48 @@ class Layout:
         bounds = [index[0].indices(batch_size) for index in indices if index is not None]
         return slice(min(b[0] for b in bounds), max(b[1] for b in bounds))
 
-    def batch(self, mine: Batch, batch_size: int) -> Mapping[str, jax.Array]:
+    def batch(
+        self, mine: Batch, batch_size: int, shared: Collection[str] = ()
+    ) -> Mapping[str, jax.Array]:
         """The whole batch as arrays over all devices, of the rows that this process has read.
 
-        Entries without axes are the same for all rows, and in all processes.
+        Entries without rows, named in `shared`, are the same in all processes.
+
+        Raises:
+            ValueError: another entry has not as many rows as this process is to read.
         """
+        rows, whole = parted(mine, shared)
+        mine_of = range(batch_size)[self.my_rows(batch_size)]
+        for name, array in rows.items():
+            if len(array) != len(mine_of):
+                raise ValueError(
+                    f"entry {name!r} of a batch has shape {np.shape(array)}, expected "
+                    f"{len(mine_of)} rows; a split names those without rows in `shared`"
+                )
+        make = jax.make_array_from_process_local_data
+        over = lambda a: make(self.rows, np.asarray(a), (batch_size, *np.shape(a)[1:]))
+        everywhere = lambda a: make(self.replicated, np.asarray(a), np.shape(a))
+        return jax.tree.map(over, rows) | jax.tree.map(everywhere, whole)
 
-        def whole(array: np.ndarray) -> jax.Array:
-            array = np.asarray(array)
-            if not array.ndim:
-                return jax.make_array_from_process_local_data(self.replicated, array, ())
-            shape = (batch_size, *array.shape[1:])
-            return jax.make_array_from_process_local_data(self.rows, array, shape)
+    def batch_shapes(
+        self, batch: Mapping[str, Any], shared: Collection[str]
+    ) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """Shape, dtype and sharding of each entry of a whole batch."""
+        rows, whole = parted(batch, shared)
+        on = lambda where: lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype, sharding=where)
+        return jax.tree.map(on(self.rows), rows) | jax.tree.map(on(self.replicated), whole)
 
-        return {name: whole(array) for name, array in mine.items()}
-
-    def filled(self, batch: Batch, weight: np.ndarray) -> tuple[Batch, np.ndarray]:
+    def filled(
+        self, batch: Batch, weight: np.ndarray, shared: Collection[str]
+    ) -> tuple[Batch, np.ndarray]:
         """An evaluation batch with copies of its first row, of weight 0, to make equal parts."""
         index = np.arange(-(-len(weight) // self.parts) * self.parts)
         added = index >= len(weight)
         if not added.any():
             return batch, weight
         index[added] = 0
-        batch = {k: np.asarray(a)[index] if np.ndim(a) else a for k, a in batch.items()}
+        rows, whole = parted(batch, shared)
+        batch = {name: np.asarray(a)[index] for name, a in rows.items()} | whole
         weight = weight[index]
         weight[added] = 0
         return batch, weight

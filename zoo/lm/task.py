@@ -11,6 +11,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from zoo.data.split import Data
 from zoo.data.text import load_corpus
 from zoo.data.vocabulary import Vocabulary
 from zoo.errors import UserError
@@ -24,7 +25,7 @@ from zoo.lm.reader import Reader
 from zoo.lm.sampler import Sampler, Sampling
 from zoo.settings import TrainConfig
 from zoo.solves import solve_means, solve_rows
-from zoo.task import Data, OriginalTask, PredictingTask, SamplingTask, SolvingTask
+from zoo.task import OriginalTask, PredictingTask, SamplingTask, SolvingTask
 
 WARM_UP = 8 / 150  # share of the steps, in both designs
 

@@ -12,6 +12,7 @@ from jax import Array
 from zoo.data.cifar10 import cifar10, crop_and_flip
 from zoo.data.digits import digits
 from zoo.data.samples import Samples
+from zoo.data.split import Data
 from zoo.errors import UserError
 from zoo.figures import ACCURACY
 from zoo.mdeq.config import MDEQConfig
@@ -24,7 +25,7 @@ from zoo.precision import wide
 from zoo.schedules import learning_rate
 from zoo.settings import TrainConfig
 from zoo.solves import solve_means, solve_rows
-from zoo.task import Data, OriginalTask, PredictingTask, SolvingTask
+from zoo.task import OriginalTask, PredictingTask, SolvingTask
 
 FINAL_LR = 1e-6
 
@@ -39,6 +40,7 @@ class MDEQTask(SolvingTask, PredictingTask, OriginalTask):
     module = MDEQ
     weights = MDEQOriginal()
     quantities = staticmethod(quantities)
+    low_precision = ("x",)
 
     def load_data(
         self, source: str, folder: pathlib.Path | None, *, model: MDEQConfig, meta: Mapping

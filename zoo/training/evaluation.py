@@ -8,30 +8,37 @@ import jax
 import numpy as np
 from flax import nnx
 
+from zoo.data.split import Split, parted
 from zoo.devices.layout import Layout
 from zoo.figures import Evaluation, Figures
 from zoo.nn.carry import Carry, fresh_carry
-from zoo.task import Split, Task
+from zoo.task import Task
+
+SOLVE = ("loss", "residual", "converged", "nfe")  # of every model
 
 
 class Evaluator:
-    """Evaluates parameters of one model; compiles on first use, then never again.
+    """Evaluates parameters of one model; compiles once for each shape of a batch.
 
     Args:
         task: the model's task.
         model: the model; only its structure is used.
         layout: where arrays live; on one device by default.
+
+    Raises:
+        UserError: nothing of the model can be split over the layout's mesh.
     """
 
     def __init__(self, task: Task, model: nnx.Module, layout: Layout | None = None):
         self._task = task
         self._layout = layout = layout or Layout()
+        layout.check_model(model)
         model = nnx.clone(model)
         model.eval()
-        graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-        carry = nnx.filter_state(rest, Carry)  # its shapes may be others than in training
+        graphdef, params, carry, others = nnx.split(model, task.trained, Carry, ...)
+        # its shapes may be others than in training
         carry = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), carry)
-        self._placed = (layout.params(params), layout.replicated)
+        self._placed = (layout.params(params), layout.rest(others))
         self._fresh = jax.jit(
             lambda rows: fresh_carry(carry, rows),
             static_argnums=0,
@@ -39,35 +46,40 @@ class Evaluator:
         )
 
         def evaluate(
-            params: nnx.State, rest: nnx.State, batch: Mapping[str, jax.Array]
+            state: tuple[nnx.State, nnx.State], carry: nnx.State, batch: Mapping[str, jax.Array]
         ) -> tuple[dict[str, Any], nnx.State]:
             # a copy, because variables of an outer trace cannot be written to
-            whole = jax.lax.with_sharding_constraint(params, layout.params(params, whole=True))
-            model = nnx.merge(graphdef, whole, rest, copy=True)
+            model = nnx.merge(graphdef, *map(layout.gathered, state), carry, copy=True)
             outputs = task.evaluate(model, batch)
-            return outputs, nnx.state(model, nnx.Not(nnx.Param))
+            return outputs, nnx.state(model, Carry)
 
-        self._evaluate = jax.jit(evaluate, out_shardings=(layout.replicated, layout.rest(rest)))
+        self._evaluate = jax.jit(evaluate, out_shardings=(layout.replicated, layout.rest(carry)))
 
     def __call__(
         self, params: nnx.State, rest: nnx.State, split: Split, batch_size: int
     ) -> Evaluation:
         """All of `split`; each sample or token counts once, whatever the batch size.
 
-        What the model carries goes from batch to batch, starting with nothing; `rest` stays as
-        it is.
+        What the model carries goes from batch to batch, starting with nothing.
+
+        Raises:
+            ValueError: it carries something, and the batches have not all as many rows.
         """
         # without what was carried in training, by as many rows as there were then
         state = (params, nnx.filter_state(rest, nnx.Not(Carry)))
-        params, others = jax.device_put(state, self._placed)
-        means, rows = Means(), None
+        state = jax.device_put(state, self._placed)
+        means, carry, carried_by = Means(), None, 0
         for batch, weight in split.eval_batches(batch_size):
-            batch, weight = self._layout.filled(batch, weight)
-            if rows is None:
-                rest = nnx.merge_state(others, self._fresh(len(weight)))
+            batch, weight = self._layout.filled(batch, weight, split.shared)
             rows = len(weight)
-            mine = {k: a[self._layout.my_rows(rows)] if a.ndim else a for k, a in batch.items()}
-            outputs, rest = self._evaluate(params, rest, self._layout.batch(mine, rows))
+            if carry is None:
+                carry, carried_by = self._fresh(rows), rows
+            if rows != carried_by and jax.tree.leaves(carry):
+                raise ValueError(f"{rows} rows cannot go on with what {carried_by} rows carried")
+            mine, whole = parted(batch, split.shared)
+            mine = {name: a[self._layout.my_rows(rows)] for name, a in mine.items()}
+            inputs = self._layout.batch(mine | whole, rows, split.shared)
+            outputs, carry = self._evaluate(state, carry, inputs)
             means.add(jax.device_get(outputs), weight)
         return means.evaluation(self._task.figures)
 
@@ -99,7 +111,10 @@ class Means:
         means = {name: value / self._weight for name, value in self._sums.items()}
         return Evaluation(
             figures={name: figure.made(means) for name, figure in figures.items()},
-            **{name: float(means[name]) for name in ("loss", "residual", "converged", "nfe")},
+            **{
+                name: float(np.mean(means[name]))
+                for name in ("loss", "residual", "converged", "nfe")
+            },
             trace=np.concatenate(self._traces),
         )
 

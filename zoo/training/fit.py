@@ -156,7 +156,8 @@ class Fit:
             if self._radius is not None:
                 batch, _ = next(iter(data.eval_batches(trainer.config.train.eval_batch_size)))
                 state = trainer.state
-                more["spectral_radius"] = self._radius(state.averaged, state.rest, batch)
+                radius = self._radius(state.averaged, state.rest, batch, data.shared)
+                more["spectral_radius"] = radius
         self._journal.evaluated(trainer.step, split, evaluation, **more)
         return evaluation
 

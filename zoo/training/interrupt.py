@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from zoo.task import Batch, Split
+from zoo.data.split import Batch, Split
 
 
 class Interrupted(Exception):
@@ -58,6 +58,7 @@ class _Stoppable:
     def __init__(self, split: Split, stop: StopSignal):
         self._split, self._stop = split, stop
         self.check_batch_size, self.train_batches = split.check_batch_size, split.train_batches
+        self.shared = split.shared
 
     def eval_batches(self, batch_size: int) -> Iterator[tuple[Batch, np.ndarray]]:
         for batch in self._split.eval_batches(batch_size):

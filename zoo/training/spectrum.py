@@ -1,12 +1,13 @@
 """How contractive a model's equilibrium function is where it is solved."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
 from flax import nnx
 
 import jdeq
+from zoo.data.split import Batch, parted
 from zoo.run import RunConfig
 from zoo.task import SolvingTask
 
@@ -34,7 +35,10 @@ class SpectralRadius:
 
         self._radius = jax.jit(radius)
 
-    def __call__(self, params: nnx.State, rest: nnx.State, batch: Mapping[str, Any]) -> float:
+    def __call__(
+        self, params: nnx.State, rest: nnx.State, batch: Batch, shared: Collection[str]
+    ) -> float:
         """Of one evaluation batch, or of as many samples in it as are enough."""
-        few = {k: v[:SAMPLES] if getattr(v, "ndim", 0) else v for k, v in batch.items()}
-        return float(self._radius(params, rest, few))
+        rows, whole = parted(batch, shared)
+        few = {name: a[:SAMPLES] for name, a in rows.items()}
+        return float(self._radius(params, rest, few | whole))

@@ -11,13 +11,14 @@ from flax import nnx
 from zoo.checkpoints.checkpoint import Checkpoint, find_checkpoint
 from zoo.checkpoints.names import described, difference, named
 from zoo.checkpoints.saved import restored_model, saved_run
+from zoo.data.split import Batch, Data, Split
 from zoo.devices.layout import Layout
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
 from zoo.figures import Evaluation
 from zoo.precision import check_tolerances
 from zoo.run import RunConfig
-from zoo.task import Batch, Data, Split, Task
+from zoo.task import Task
 from zoo.training.evaluation import Evaluator
 from zoo.training.fit import Fit, Watch
 from zoo.training.program import Program
@@ -48,14 +49,15 @@ class Trainer:
         check_tolerances(train, config.deq)
         self.layout = Layout(devices)
         self.layout.check_batch_size(train.batch_size)
-        self._program = Program(task, config, self.layout)
+        self._program = Program(task, config, self.layout, data.train.shared)
         self.state, self._key = self._program.create()
         self.step = 0
         self._evaluator = Evaluator(task, self._program.model, self.layout)
 
     def update(self, batch: Batch) -> dict[str, jax.Array]:
         """Makes the next step with this process's rows of a batch, and returns its metrics."""
-        whole = self.layout.batch(batch, self.config.train.rows)
+        rows, shared = self.config.train.rows, self.data.train.shared
+        whole = self.layout.batch(batch, rows, shared)
         step = np.int32(self.step)
         self.state, metrics = self._program.update(self.state, step, self._key, whole)
         self.step += 1
@@ -79,7 +81,7 @@ class Trainer:
         self.step = checkpoint.step
 
     def start_from(self, checkpoint: Checkpoint) -> None:
-        """Begins with the parameters of another run, averaged if they were there.
+        """Begins with the parameters of another run, averaged if they were there, and frozen ones.
 
         Only sizes must agree. So an equilibrium model may begin as an ordinary network, whose
         blocks were applied once.
@@ -88,15 +90,18 @@ class Trainer:
             UserError: it is one of another model, or of other sizes.
         """
         model = restored_model(self.task, saved_run(self.task, checkpoint), checkpoint)
-        params = nnx.state(model, nnx.Param)
+        wanted = nnx.Any(self.task.trained, nnx.Param)
         shapes = lambda state: {name: described(a) for name, a in named(state).items()}
-        unlike = difference(shapes(params), shapes(self.state.params))
+        mine, theirs = nnx.state(self._program.model, wanted), nnx.state(model, wanted)
+        unlike = difference(shapes(theirs), shapes(mine))
         if unlike is not None:
             raise UserError(f"{checkpoint.path}: has not this model's parameters: {unlike}")
-        copy = lambda where: jax.tree.map(jnp.copy, jax.device_put(params, where))
+        params, frozen = nnx.state(model, self.task.trained, wanted)
+        copy = lambda state, where: jax.tree.map(jnp.copy, jax.device_put(state, where))
         placed, averaged = self._program.placed, self.state.ema is not None
-        ema = copy(placed.ema) if averaged else None
-        self.state = self.state._replace(params=copy(placed.params), ema=ema)
+        rest = nnx.merge_state(self.state.rest, copy(frozen, self.layout.params(frozen)))
+        ema = copy(params, placed.ema) if averaged else None
+        self.state = self.state._replace(params=copy(params, placed.params), rest=rest, ema=ema)
 
     def fit(
         self, out: pathlib.Path, *, stop_after: int | None = None, watch: Watch | None = None

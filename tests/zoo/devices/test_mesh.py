@@ -15,6 +15,7 @@ from benchmarks.collectives import IMAGENET, Collective, collectives, published
 from tests.tolerances import rounding
 from tests.zoo.test_cli import run
 from tests.zoo.toy_lm import TASK as TOY, TEXT, ToyConfig
+from zoo.data.split import Data
 from zoo.data.streams import Streams
 from zoo.devices.axes import named
 from zoo.devices.layout import Layout
@@ -23,7 +24,6 @@ from zoo.errors import UserError
 from zoo.lm.task import TASK as LM
 from zoo.registry import get_task
 from zoo.run import RunConfig
-from zoo.task import Data
 from zoo.training.program import Program
 from zoo.training.trainer import Trainer
 

@@ -15,6 +15,7 @@ from tests.zoo.lm.conftest import POST_NORM, TIGHT, TINY, UNROLLED, make
 from tests.zoo.test_cli import run
 from zoo.checkpoints.checkpoint import Checkpoint
 from zoo.checkpoints.saving import Saver
+from zoo.data.split import Data
 from zoo.data.streams import Streams
 from zoo.lm.memory import Memory
 from zoo.lm.model import nll
@@ -24,7 +25,6 @@ from zoo.lm.task import TASK
 from zoo.nn.carry import Carry, fresh_carry
 from zoo.run import RunConfig
 from zoo.settings import TrainConfig
-from zoo.task import Data
 from zoo.training.evaluation import Evaluator
 from zoo.training.trainer import Trainer
 

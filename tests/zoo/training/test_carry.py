@@ -14,12 +14,12 @@ from tests.tolerances import rounding
 from tests.zoo.test_cli import run
 from tests.zoo.toy_lm import TASK, TEXT, Toy, ToyConfig, ToyTask
 from zoo.checkpoints.checkpoint import Checkpoint, find_checkpoint
+from zoo.data.split import Data
 from zoo.data.streams import Streams
 from zoo.data.vocabulary import Vocabulary
 from zoo.logs.metrics import read_metrics
 from zoo.nn.carry import Carry, forget, fresh_carry
 from zoo.run import RunConfig
-from zoo.task import Data
 from zoo.training.evaluation import Evaluator
 from zoo.training.trainer import Trainer
 

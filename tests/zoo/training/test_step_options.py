@@ -14,13 +14,13 @@ from zoo.checkpoints.checkpoint import find_checkpoint
 from zoo.checkpoints.saved import restored_model
 from zoo.data.cifar10 import crop_and_flip
 from zoo.data.samples import Samples
+from zoo.data.split import Data
 from zoo.data.streams import Streams
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
 from zoo.run import RunConfig
 from zoo.schedules import learning_rate
 from zoo.settings import TrainConfig
-from zoo.task import Data
 from zoo.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow

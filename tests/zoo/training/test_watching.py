@@ -12,10 +12,11 @@ from flax import nnx
 
 from tests.zoo.toy_lm import TASK, ToyConfig, ToyTask
 from zoo.checkpoints.checkpoint import checkpoint_paths, find_checkpoint
+from zoo.data.split import Data
 from zoo.data.streams import Streams
 from zoo.logs.metrics import read_metrics
 from zoo.run import RunConfig
-from zoo.task import Data, SolvingTask
+from zoo.task import SolvingTask
 from zoo.training.fit import Diverged, Watch
 from zoo.training.spectrum import SpectralRadius
 from zoo.training.trainer import Trainer
@@ -140,7 +141,7 @@ def test_the_spectral_radius_is_that_of_the_jacobian():
     a = np.diag([0.3, -1.7, 0.5]).astype(np.float32) + np.eye(3, k=1, dtype=np.float32)
     _, params, rest = nnx.split(Linear(a), nnx.Param, ...)
     batch = {"x": np.ones((100, 3), np.float32), "fresh": np.array(True)}
-    measured = SpectralRadius(LinearTask(a), config())(params, rest, batch)
+    measured = SpectralRadius(LinearTask(a), config())(params, rest, batch, ())
     assert measured == pytest.approx(np.abs(np.linalg.eigvals(a)).max(), rel=1e-3)
 
 
