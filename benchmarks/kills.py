@@ -21,9 +21,10 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from zoo.checkpoints.checkpoint import Checkpoint, checkpoint_paths, find_checkpoint
+from zoo.checkpoints.checkpoint import Checkpoint, find_checkpoint
 from zoo.checkpoints.saving import BEING_WRITTEN
 from zoo.errors import UserError
+from zoo.folder import RunFolder
 from zoo.logs.metrics import read_metrics
 
 ZOO = (sys.executable, "-m", "zoo")
@@ -84,7 +85,7 @@ def survive(command: Sequence[str], folder: pathlib.Path, *, kills: int, seed: i
     }
 
     def started(out: pathlib.Path) -> subprocess.Popen:
-        resume = ["--resume"] if checkpoint_paths(out) else []
+        resume = ["--resume"] if RunFolder(out).checkpoint_paths() else []
         argv = [*command, "--out", str(out), *resume]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(argv, env=environment, **quiet)
@@ -112,7 +113,7 @@ def survive(command: Sequence[str], folder: pathlib.Path, *, kills: int, seed: i
         process.send_signal(signal.SIGKILL)
         process.communicate()
         outcome.restart.append(seen or time.perf_counter() - begun)
-        outcome.saving += any((killed / "checkpoints").glob(f"*{BEING_WRITTEN}*"))
+        outcome.saving += any(RunFolder(killed).checkpoints.glob(f"*{BEING_WRITTEN}*"))
         outcome.lost.append(_last_step(killed) - _saved_step(killed))
     finished(started(killed))
     outcome.arrays, outcome.different = _differences(whole, killed)

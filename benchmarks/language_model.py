@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from zoo.checkpoints.checkpoint import find_checkpoint
 from zoo.checkpoints.saved import saved_run
+from zoo.folder import RunFolder
 from zoo.registry import get_task
 
 from . import lm_tables as tables
@@ -102,7 +103,7 @@ def train(argv: Sequence[str], out: pathlib.Path) -> None:
     figures = out / "figures.json"
     if figures.exists():
         return
-    resume = ["--resume"] if (out / "checkpoints").exists() else []
+    resume = ["--resume"] if RunFolder(out).checkpoint_paths() else []
     argv = [sys.executable, "-m", "zoo", *argv, *resume]
     print(" ".join(argv[1:]), flush=True)
     process = subprocess.Popen(argv, env=os.environ | ONE_CORE)

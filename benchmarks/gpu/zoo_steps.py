@@ -49,7 +49,9 @@ def measured(*, quick: bool) -> Iterator[Measured]:
 
 
 class RandomBatches:
-    """A split (`zoo.task.Split`) of a few batches that repeat."""
+    """A split (`zoo.data.split.Split`) of a few batches that repeat."""
+
+    shared = ()
 
     def __init__(self, batches: list[dict[str, np.ndarray]]):
         self.batches = batches
@@ -79,8 +81,8 @@ def jobs(context: Context) -> Jobs:
 
 
 def rows(one: Measured, context: Context) -> list[Row]:
+    from zoo.data.split import Data
     from zoo.registry import get_task
-    from zoo.task import Data
 
     sizes = get_task(one.model).presets[one.preset].model
     rng = np.random.default_rng(0)

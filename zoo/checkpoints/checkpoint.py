@@ -20,8 +20,8 @@ import orbax.checkpoint as ocp
 from zoo.checkpoints.manifest import Damaged, read_facts, verified_facts
 from zoo.checkpoints.names import described, difference, named
 from zoo.errors import UserError
+from zoo.folder import RunFolder
 
-FOLDER = "checkpoints"
 LAYOUT = 2  # 1, whose manifest does not say so, had arrays by their number
 
 
@@ -123,12 +123,6 @@ def find_checkpoint(folder: pathlib.Path, *, best: bool = False) -> Checkpoint:
     raise UserError(f"no checkpoint can be used: {'; '.join(damaged)}")
 
 
-def checkpoint_paths(out: pathlib.Path) -> list[pathlib.Path]:
-    """The folders of the checkpoints of a run, by step; they may be damaged."""
-    found = (out / FOLDER).iterdir() if (out / FOLDER).is_dir() else ()
-    return sorted((p for p in found if p.name.isdecimal()), key=lambda p: int(p.name))
-
-
 def score_of(path: pathlib.Path) -> float | None:
     """What a checkpoint is judged by; None if it was not evaluated, or is damaged."""
     try:
@@ -144,9 +138,10 @@ def with_entries(arrays: Mapping[str, Any]) -> dict[str, Any]:
 
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
     whole = folder.absolute()
-    if whole.name.isdecimal() and whole.parent.name == FOLDER:
+    inside = lambda path: path == RunFolder(path.parent).checkpoints
+    if whole.name.isdecimal() and inside(whole.parent):
         return [folder]
-    return checkpoint_paths(whole.parent if whole.name == FOLDER else folder)
+    return RunFolder(whole.parent if inside(whole) else folder).checkpoint_paths()
 
 
 def _by_score(paths: Iterable[pathlib.Path], damaged: list[str]) -> Iterator[pathlib.Path]:

@@ -8,13 +8,13 @@ import numpy as np
 from flax import nnx
 
 from zoo.arrays import load_arrays
-from zoo.checkpoints.checkpoint import checkpoint_paths
 from zoo.checkpoints.saving import Saver
 from zoo.errors import UserError
+from zoo.folder import RunFolder
+from zoo.optimizer import make_optimizer
 from zoo.run import RunConfig
+from zoo.state import initial_state
 from zoo.task import Task
-from zoo.training.optimizer import make_optimizer
-from zoo.training.state import initial_state
 from zoo.upstream.files import read_config
 from zoo.upstream.original import Original
 
@@ -63,7 +63,7 @@ def import_checkpoint(
     except UserError as e:
         raise UserError(f"{file}: {e}") from e
     _, params, rest = nnx.split(model, task.trained, ...)
-    if checkpoint_paths(out):
+    if RunFolder(out).checkpoint_paths():
         raise UserError(f"{out}: there is a checkpoint already")
     optimizer = make_optimizer(task, config.train)
     state = jax.jit(lambda p, r: initial_state(p, r, optimizer, config.train))(params, rest)

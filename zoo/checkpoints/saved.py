@@ -9,10 +9,10 @@ from flax import nnx
 from zoo.checkpoints.checkpoint import Checkpoint
 from zoo.data.split import Data
 from zoo.errors import UserError
+from zoo.optimizer import make_optimizer
 from zoo.run import RunConfig
+from zoo.state import initial_state
 from zoo.task import Task
-from zoo.training.optimizer import make_optimizer
-from zoo.training.state import initial_state
 
 T = TypeVar("T")
 

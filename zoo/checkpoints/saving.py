@@ -14,10 +14,8 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from zoo.checkpoints.checkpoint import (
-    FOLDER,
     LAYOUT,
     Checkpoint,
-    checkpoint_paths,
     score_of,
     with_entries,
 )
@@ -25,6 +23,7 @@ from zoo.checkpoints.manifest import Damaged, write_manifest
 from zoo.checkpoints.names import described, named
 from zoo.devices.distributed import is_first
 from zoo.errors import UserError
+from zoo.folder import RunFolder
 
 BEING_WRITTEN = ".orbax-checkpoint-tmp"  # Orbax renames a folder once everything is in it
 REMOVED = "removed-"  # a folder is renamed before it is deleted file by file
@@ -49,8 +48,8 @@ class Saver:
     """
 
     def __init__(self, out: pathlib.Path, *, keep: int, start: int):
-        self.folder = (out / FOLDER).absolute()
-        self._out, self._keep = out, keep
+        self._run, self._keep = RunFolder(out), keep
+        self.folder = self._run.checkpoints.absolute()
         self._saving: int | None = None
         self._facts: dict[str, Any] = {}
         self._primary = is_first()
@@ -61,7 +60,7 @@ class Saver:
                 raise UserError(f"{self.folder}: {e.strerror}") from e
         if jax.process_count() > 1:  # all of them see the folder as it is now
             multihost_utils.sync_global_devices(f"checkpoints from step {start}")
-        scores = {p: score_of(p) for p in checkpoint_paths(out)}
+        scores = {p: score_of(p) for p in self._run.checkpoint_paths()}
         self._scores = {int(p.name): s for p, s in scores.items() if s is not None}
         options = ocp.options.AsyncOptions(post_finalization_callback=self._seal)
         handler = ocp.StandardCheckpointHandler()
@@ -144,7 +143,7 @@ class Saver:
             step, self._saving = self._saving, None
             if self._primary:
                 self._remove_unfinished()
-            left = checkpoint_paths(self._out)
+            left = self._run.checkpoint_paths()
             before = f"; the newest there is {left[-1]}" if left else ""
             what = f"{self.folder / str(step)}: the checkpoint cannot be written"
             raise UserError(f"{what} ({_reason(e)}){before}") from e
@@ -155,7 +154,7 @@ class Saver:
         write_manifest(folder, self._facts, leave_out=CHANGES)
 
     def _prune(self) -> None:
-        paths = checkpoint_paths(self._out)
+        paths = self._run.checkpoint_paths()
         steps = [int(path.name) for path in paths]
         self._scores = {s: v for s, v in self._scores.items() if s in steps}
         kept = {*steps[-self._keep :], max(self._scores, key=lambda s: self._scores[s], default=-1)}
@@ -171,7 +170,7 @@ class Saver:
         self._remove_unfinished()
         for path in self.folder.glob(f"{REMOVED}*"):
             shutil.rmtree(path, ignore_errors=True)
-        for path in checkpoint_paths(self._out):
+        for path in self._run.checkpoint_paths():
             if int(path.name) > start:
                 try:
                     Checkpoint.read(path)

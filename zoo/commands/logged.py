@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoo.errors import UserError
+from zoo.folder import RunFolder
 from zoo.logs.comparison import LoggedRun, comparison
 from zoo.logs.plots import plot_runs
 from zoo.plugins import add_plugin_option
@@ -20,7 +21,7 @@ def plot(argv: Sequence[str]) -> int:
     add_plugin_option(parser)
     args = parser.parse_args(argv)
     run = LoggedRun.read(args.run)
-    _draw(args.out or args.run / "curves.png", [run])
+    _draw(args.out or RunFolder(args.run).curves, [run])
     return 0
 
 

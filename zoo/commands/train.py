@@ -18,7 +18,7 @@ from zoo.commands.arguments import (
 from zoo.devices.distributed import add_process_options, is_first, join_processes
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
-from zoo.logs.folder import set_aside
+from zoo.folder import RunFolder
 from zoo.run import RunConfig
 from zoo.training.fit import Watch
 from zoo.training.trainer import Trainer
@@ -85,7 +85,7 @@ def train(argv: Sequence[str]) -> int:
         trainer.start_from(source)
     if checkpoint is not None:
         trainer.restore(checkpoint)
-    elif is_first() and (aside := set_aside(out)) is not None:
+    elif is_first() and (aside := RunFolder(out).set_aside()) is not None:
         print(f"{out}: the run that was there is now in {aside}", file=sys.stderr)
     evaluation = trainer.fit(out, stop_after=args.stop_after, watch=watch)
     if is_first():

@@ -13,7 +13,7 @@ from zoo.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """A split (`zoo.task.Split`) of independent samples.
+    """A split (`zoo.data.split.Split`) of independent samples.
 
     Args:
         arrays: by name, with the sample axis first.

@@ -11,7 +11,7 @@ from zoo.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Streams:
-    """A split (`zoo.task.Split`) of one sequence, read as B parallel streams.
+    """A split (`zoo.data.split.Split`) of one sequence, read as B parallel streams.
 
     Row b of a batch goes on, in the next batch, where it ended in this one: what a model
     remembers of a row stays valid from batch to batch. A batch holds

@@ -15,7 +15,7 @@ from zoo.devices.axes import RULES, mesh_axes
 from zoo.devices.mesh import AXES, DATA, MODEL, Devices, axes_of
 from zoo.errors import UserError
 from zoo.nn.carry import Carry
-from zoo.training.state import TrainState
+from zoo.state import TrainState
 
 BIG = 1024  # entries from which on an array is worth splitting
 Spec = Sequence[tuple[str, ...]]  # for each axis of an array, what it is split over

@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo.errors import UserError
 from zoo.figures import Figures, judging
-from zoo.logs.folder import read_run_config
+from zoo.folder import RunFolder
 from zoo.logs.metrics import read_metrics
 from zoo.registry import get_task
 from zoo.run import flat
@@ -30,7 +30,7 @@ class LoggedRun:
     @classmethod
     def read(cls, out: pathlib.Path) -> "LoggedRun":
         """Raises `UserError` if the folder is not that of a run, or nothing is logged yet."""
-        config = read_run_config(out)
+        config = RunFolder(out).read_config()
         rows = read_metrics(out)
         if not rows:
             raise UserError(f"{out}: nothing is logged yet")

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from zoo.devices.distributed import is_first
 from zoo.figures import Evaluation, Figures, judging
+from zoo.folder import RunFolder
 from zoo.logs.metrics import MetricsLog
 from zoo.logs.tensorboard import TensorBoardLog
 
@@ -43,7 +44,7 @@ class Journal:
         if first:
             self._logs.append(MetricsLog(out, resume_at=start))
         if first and tensorboard:
-            self._logs.append(TensorBoardLog(out / "tensorboard", resume_at=start))
+            self._logs.append(TensorBoardLog(RunFolder(out).tensorboard, resume_at=start))
         hidden = None if first else True  # None: unless it is a terminal
         self._bar = tqdm(total=steps, initial=start, disable=hidden, file=sys.stderr)
         self._shown: dict[str, str] = {}

@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from zoo.folder import RunFolder
+
 
 class MetricsLog:
     """Appends to `metrics.jsonl`; keeps what is there up to step `resume_at`.
@@ -15,7 +17,7 @@ class MetricsLog:
     """
 
     def __init__(self, out: pathlib.Path, *, resume_at: int = 0):
-        self.path = out / "metrics.jsonl"
+        self.path = RunFolder(out).metrics
         kept = [row for row in read_metrics(out) if row["step"] <= resume_at]
         temporary = self.path.with_suffix(".tmp")
         out.mkdir(parents=True, exist_ok=True)
@@ -34,7 +36,7 @@ class MetricsLog:
 
 def read_metrics(out: pathlib.Path) -> list[dict[str, Any]]:
     """All lines of a run's log, null as NaN; a last line cut off by a crash is left out."""
-    path = out / "metrics.jsonl"
+    path = RunFolder(out).metrics
     if not path.is_file():
         return []
     rows = []

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 import jax
 
-from zoo.checkpoints.checkpoint import checkpoint_paths
 from zoo.checkpoints.saving import Saver
 from zoo.devices.distributed import is_first
 from zoo.errors import UserError
 from zoo.figures import Evaluation, judging
-from zoo.logs.folder import write_config
+from zoo.folder import RunFolder
 from zoo.logs.journal import Journal
 from zoo.logs.metrics import read_metrics
 from zoo.logs.plots import Solver, plot_runs
@@ -53,17 +52,17 @@ class Fit:
     def __init__(self, trainer: "Trainer", out: pathlib.Path, watch: Watch):
         train, task = trainer.config.train, trainer.task
         watch.check(task)
-        self._trainer, self._out = trainer, out
+        self._trainer, self._folder = trainer, RunFolder(out)
         self._watched: Evaluated = "test" if trainer.data.valid is None else "valid"
         self._radius = None
         if watch.spectral_radius and isinstance(task, SolvingTask):
             self._radius = SpectralRadius(task, trainer.config)
         self._first = is_first()
         self._signal = StopSignal()
-        self._profiler = Profiler(out / "profile" if watch.profile and self._first else None)
+        self._profiler = Profiler(self._folder.profile if watch.profile and self._first else None)
         self._saver = Saver(out, keep=train.keep, start=trainer.step)  # may refuse the folder
         if self._first:
-            write_config(out, trainer.config.to_dict())
+            self._folder.write_config(trainer.config.to_dict())
         self._journal = Journal(
             out,
             task.figures,
@@ -99,8 +98,9 @@ class Fit:
         if self._first:
             deq = trainer.config.deq
             solver = Solver(evaluation.trace, deq.f_stop_mode, deq.f_tol)
-            rows = {self._out.name: read_metrics(self._out)}
-            plot_runs(self._out / "training.png", rows, trainer.task.figures, solver)
+            out = self._folder.out
+            rows = {out.name: read_metrics(out)}
+            plot_runs(self._folder.picture, rows, trainer.task.figures, solver)
         return evaluation
 
     def _after_step(self, metrics: dict[str, jax.Array], stop: int) -> Evaluation | None:
@@ -135,7 +135,8 @@ class Fit:
         self._journal.train(step, outputs | {"skipped": skips.total})
         if skips.in_a_row >= limit:
             self._saver.wait()
-            good = [p for p in checkpoint_paths(self._out) if int(p.name) <= step - skips.in_a_row]
+            paths = self._folder.checkpoint_paths()
+            good = [p for p in paths if int(p.name) <= step - skips.in_a_row]
             raise Diverged(
                 f"the loss or its gradient is not finite, {skips.in_a_row} steps in a row up to "
                 f"step {step}: try a smaller --lr, or a --norm_type; "
@@ -185,6 +186,6 @@ class Fit:
         trainer = self._trainer
         return (
             f"stopped after step {trainer.step} of {trainer.config.train.steps}, which is saved; "
-            f"`python -m zoo train {trainer.task.name} --out {self._out} --resume` goes on "
+            f"`python -m zoo train {trainer.task.name} --out {self._folder.out} --resume` goes on "
             "(with --data and --plugin if the run had them)"
         )

@@ -8,10 +8,10 @@ import numpy as np
 from flax import nnx
 
 from zoo.devices.layout import Layout
+from zoo.optimizer import make_optimizer
 from zoo.run import RunConfig
+from zoo.state import TrainState, initial_state
 from zoo.task import Task
-from zoo.training.optimizer import make_optimizer
-from zoo.training.state import TrainState, initial_state
 from zoo.training.step import training_step
 
 

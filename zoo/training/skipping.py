@@ -1,22 +1,13 @@
 """Steps that are left out because their loss or gradient is not finite."""
 
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from zoo.state import Skips
 
 State = TypeVar("State", bound=Any)  # a NamedTuple with the field `skips`
-
-
-class Skips(NamedTuple):
-    """How many steps were left out, () int32: in all, and since the last one that was not."""
-
-    total: Any
-    in_a_row: Any
-
-
-NONE = Skips(np.int32(0), np.int32(0))
 
 
 def accepted(made: State, before: State, *values: jax.Array) -> State:

@@ -11,10 +11,10 @@ from zoo.devices.layout import Layout
 from zoo.nn.carry import Carry
 from zoo.precision import cast, cast_like, wide
 from zoo.settings import TrainConfig
+from zoo.state import TrainState
 from zoo.task import Task
 from zoo.training.accumulation import Gradient, accumulated
 from zoo.training.skipping import accepted
-from zoo.training.state import TrainState
 
 Step = Callable[[TrainState, Any, jax.Array, Any], tuple[TrainState, dict[str, jax.Array]]]
 

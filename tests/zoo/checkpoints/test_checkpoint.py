@@ -14,11 +14,12 @@ import optax
 import pytest
 from flax import nnx
 
-from zoo.checkpoints.checkpoint import checkpoint_paths, find_checkpoint
+from zoo.checkpoints.checkpoint import find_checkpoint
 from zoo.checkpoints.manifest import Damaged, read_facts, verified_facts, write_manifest
 from zoo.checkpoints.names import named
 from zoo.checkpoints.saving import Saver
 from zoo.errors import UserError
+from zoo.folder import RunFolder
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +45,7 @@ def fill(out: pathlib.Path, scores, *, keep: int = 10) -> None:
 
 
 def steps(out: pathlib.Path) -> list[int]:
-    return [int(path.name) for path in checkpoint_paths(out)]
+    return [int(path.name) for path in RunFolder(out).checkpoint_paths()]
 
 
 def assert_is_state_of(step: int, restored) -> None:

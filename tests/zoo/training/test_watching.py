@@ -11,9 +11,10 @@ import pytest
 from flax import nnx
 
 from tests.zoo.toy_lm import TASK, ToyConfig, ToyTask
-from zoo.checkpoints.checkpoint import checkpoint_paths, find_checkpoint
+from zoo.checkpoints.checkpoint import find_checkpoint
 from zoo.data.split import Data
 from zoo.data.streams import Streams
+from zoo.folder import RunFolder
 from zoo.logs.metrics import read_metrics
 from zoo.run import RunConfig
 from zoo.task import SolvingTask
@@ -121,7 +122,8 @@ def test_too_many_in_a_row_end_the_run(data, tmp_path):
     trainer = Trainer(Spoiled(range(5, 20)), config(save_every=2, max_skips=4), data)
     with pytest.raises(Diverged, match=r"4 steps in a row up to step 9.* --lr.*checkpoints/4$"):
         trainer.fit(tmp_path)
-    assert [path.name for path in checkpoint_paths(tmp_path)] == ["2", "4"]  # not those of 6, 8
+    names = [path.name for path in RunFolder(tmp_path).checkpoint_paths()]
+    assert names == ["2", "4"]  # not those of 6, 8
 
 
 def test_the_host_waits_only_where_a_line_is_logged(data, tmp_path, monkeypatch):
@@ -151,7 +153,7 @@ def test_the_best_checkpoint_is_kept(data, tmp_path):
     figures = {r["step"]: r["perplexity"] for r in read_metrics(tmp_path) if r["split"] == "test"}
     best = min(figures, key=lambda step: figures[step])
     assert find_checkpoint(tmp_path, best=True).step == best
-    assert [int(p.name) for p in checkpoint_paths(tmp_path)][-1] == 20
+    assert [int(p.name) for p in RunFolder(tmp_path).checkpoint_paths()][-1] == 20
 
 
 def test_a_profile_and_files_for_tensorboard(data, tmp_path, capsys):

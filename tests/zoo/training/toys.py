@@ -44,7 +44,7 @@ def solved(rows: int) -> dict[str, Array]:
 class OfMeans(ToyTask):
     """A task whose training loss is the mean of what `evaluate` puts out."""
 
-    rate = 0.3
+    step_size = 0.3
 
     def loss(self, model: Any, batch: Any, key: Array) -> Any:
         outputs = {name: a.mean() for name, a in self.evaluate(model, batch).items()}
@@ -52,7 +52,7 @@ class OfMeans(ToyTask):
         return outputs["loss"], outputs
 
     def optimizer(self, train: TrainConfig) -> optax.GradientTransformation:
-        return optax.sgd(self.rate)
+        return optax.sgd(self.step_size)
 
 
 class Graph(nnx.Module):

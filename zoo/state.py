@@ -2,20 +2,30 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import optax
 from flax import nnx
 
 from zoo.nn.carry import fresh_carry
 from zoo.settings import TrainConfig
-from zoo.training.skipping import NONE, Skips
+
+
+class Skips(NamedTuple):
+    """How many steps were left out, () int32: in all, and since the last one that was not."""
+
+    total: Any
+    in_a_row: Any
+
+
+NONE = Skips(np.int32(0), np.int32(0))
 
 
 class TrainState(NamedTuple):
     """What a checkpoint holds.
 
     Attributes:
-        params: `nnx.State` of the parameters, in float32.
-        rest: `nnx.State` of all other variables.
+        params: `nnx.State` of what is trained, in float32.
+        rest: `nnx.State` of all other variables, frozen parameters too.
         opt_state: of the optimiser.
         ema: moving average of the parameters, if there is one.
         skips: steps that were left out.
