@@ -3,7 +3,7 @@
 import dataclasses
 import importlib.util
 import pathlib
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import jax
 
@@ -19,9 +19,7 @@ from zoo.task import SolvingTask, Task
 from zoo.training.interrupt import Interrupted, StopSignal, agreed
 from zoo.training.profiling import Profiler
 from zoo.training.spectrum import SpectralRadius
-
-if TYPE_CHECKING:
-    from zoo.training.trainer import Trainer
+from zoo.training.stepper import Stepper
 
 Evaluated = Literal["valid", "test"]
 
@@ -49,7 +47,7 @@ class Watch:
 class Fit:
     """The run of one trainer into one output folder."""
 
-    def __init__(self, trainer: "Trainer", out: pathlib.Path, watch: Watch):
+    def __init__(self, trainer: Stepper, out: pathlib.Path, watch: Watch):
         train, task = trainer.config.train, trainer.task
         watch.check(task)
         self._trainer, self._folder = trainer, RunFolder(out)

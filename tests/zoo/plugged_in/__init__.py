@@ -1,0 +1,1 @@
+"""Models that no file of the zoo knows."""

@@ -1,0 +1,1 @@
+"""An implicit graph network: labels of nodes."""

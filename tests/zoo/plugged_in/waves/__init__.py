@@ -1,0 +1,1 @@
+"""An implicit representation: a signal as a function of time."""
