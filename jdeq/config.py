@@ -147,6 +147,11 @@ class DEQConfig(DEQOptions):
         """Applies the cell once, normalised as it is here, and differentiates that."""
         return DEQConfig(f_max_iter=0, grad=1, **self.part("norm"))
 
+    @property
+    def criterion(self) -> tuple[str, float]:
+        """When a sample of the forward solve is converged: which residual, below what."""
+        return self.f_stop_mode, self.f_tol
+
     def trace(self, info: SolverInfo) -> Array:
         """The residual that `f_tol` is for, after each iteration: (B, max_iter)."""
         return info.rel_trace if self.f_stop_mode == "rel" else info.abs_trace

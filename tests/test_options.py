@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import json
+import pathlib
+import re
 from typing import Any, Literal
 
 import numpy as np
@@ -200,6 +202,7 @@ def test_what_a_configuration_answers():
     config = jdeq.DEQConfig(
         f_solver="anderson", norm_type="weight_norm", norm_clip=True, sn_n_power_iters=2, ift=True
     )
+    assert config.criterion == ("abs", 1e-3)
     once = config.without_solver()
     assert once == jdeq.DEQConfig(
         f_max_iter=0, norm_type="weight_norm", norm_clip=True, sn_n_power_iters=2
@@ -225,3 +228,12 @@ def test_tolerances_that_a_dtype_cannot_meet(options, message):
     else:
         with pytest.raises(ValueError, match=message):
             config.check_dtype("bfloat16")
+
+
+def test_the_page_about_options():
+    page = pathlib.Path(__file__).parents[1].joinpath("docs/options.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    with pytest.raises(ValueError, match=re.escape("dropout must be in [0, 1), got 1")):
+        names["Sizes"](dropout=1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jdeq
 from jdeq.command_line import add_options, read_options
+from jdeq.extend import check_int
 from jdeq.options import options_for
 from zoo.errors import UserError
 from zoo.registry import get_task
@@ -20,7 +21,7 @@ class RunConfig:
     """A run: which model and data, its sizes, DEQ options, training settings and seed.
 
     Raises:
-        ValueError: the seed is negative.
+        TypeError, ValueError: the seed is not an int, or negative.
     """
 
     name: str
@@ -32,8 +33,7 @@ class RunConfig:
     train: TrainConfig
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed must be >= 0, got {self.seed}")
+        check_int("seed", self.seed, low=0)
 
     @classmethod
     def of_preset(

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from jdeq.command_line import add_options, read_options
+from jdeq.extend import check_int
 from zoo.checkpoints.checkpoint import find_checkpoint
 from zoo.checkpoints.saved import saved_run, sized
 from zoo.commands.arguments import (
@@ -55,12 +56,7 @@ def train(argv: Sequence[str]) -> int:
     text = "start from the parameters of this run or checkpoint; all but the sizes may differ"
     run.add_argument("--init", metavar="DIR", help=text)
     run.add_argument("--stop_after", type=int, metavar="STEP", help="stop there; --resume goes on")
-    text = "measure the Jacobian's spectral radius with every evaluation"
-    run.add_argument("--spectral_radius", action="store_true", help=text)
-    text = "also write the figures as TensorBoard's files"
-    run.add_argument("--tensorboard", action="store_true", help=text)
-    text = "trace some steps with jax.profiler, and tell what the host does between them"
-    run.add_argument("--profile", action="store_true", help=text)
+    add_options(parser, Watch(), "watching")
     add_process_options(parser)
     add_options(parser, Devices(), "devices", command="train")
     defaults.add_options(parser, command="train")
@@ -72,9 +68,9 @@ def train(argv: Sequence[str]) -> int:
     meta = {} if known is None else known.meta
     config = defaults.read_options(args, command="train")
     config = valid(lambda: dataclasses.replace(config, seed=args.seed))
-    if args.stop_after is not None and args.stop_after < 1:
-        raise UserError(f"--stop_after must be at least 1, got {args.stop_after}")
-    watch = Watch(args.tensorboard, args.profile, args.spectral_radius)
+    if args.stop_after is not None:
+        valid(lambda: check_int("--stop_after", args.stop_after, low=1))
+    watch = read_options(args, Watch())
     watch.check(task)
     data = task.load_data(config.data, args.data, model=config.model, meta=meta)
     config = dataclasses.replace(config, model=sized(config.model, data))

@@ -7,6 +7,7 @@ from typing import Literal
 
 import jax
 
+from jdeq.options import Options, option
 from zoo.checkpoints.saving import Saver
 from zoo.devices.distributed import is_first
 from zoo.errors import UserError
@@ -29,12 +30,16 @@ class Diverged(UserError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Watch:
+class Watch(Options, what="watching option"):
     """What a run writes besides: TensorBoard's files, a profile, the spectral radius."""
 
-    tensorboard: bool = False
-    profile: bool = False
-    spectral_radius: bool = False
+    tensorboard: bool = option(False, "also write the figures as TensorBoard's files")
+    profile: bool = option(
+        False, "trace some steps with jax.profiler, and tell what the host does between them"
+    )
+    spectral_radius: bool = option(
+        False, "measure the Jacobian's spectral radius with every evaluation"
+    )
 
     def check(self, task: Task) -> None:
         """Raises `UserError` if something of it is not to be had."""
@@ -94,8 +99,7 @@ class Fit:
             if (line := self._profiler.line()) is not None:
                 self._journal.say(line)
         if self._first:
-            deq = trainer.config.deq
-            solver = Solver(evaluation.trace, deq.f_stop_mode, deq.f_tol)
+            solver = Solver(evaluation.trace, *trainer.config.deq.criterion)
             out = self._folder.out
             rows = {out.name: read_metrics(out)}
             plot_runs(self._folder.picture, rows, trainer.task.figures, solver)
