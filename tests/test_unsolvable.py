@@ -9,6 +9,7 @@ import jdeq
 from jdeq import Status
 
 from .machine import needs_float16
+from .tolerances import steered
 
 pytestmark = pytest.mark.slow
 
@@ -106,6 +107,7 @@ def test_the_others_are_what_they_are_beside_an_easy_one(solver):
     easy, _ = solve(lambda z: 0.5 * z + 1, solver)
     for f in (lambda z: z + 1, lambda z: jnp.where(z > 0.1, jnp.nan, z)):
         hard, info = solve(f, solver)
-        np.testing.assert_array_equal(hard[np.array([0, 2])], easy[np.array([0, 2])])
+        drift = steered(easy.dtype, steps=60, rate=0.5)
+        np.testing.assert_allclose(hard[np.array([0, 2])], easy[np.array([0, 2])], rtol=drift)
     assert info.status[1] == Status.NONFINITE  # at the start already
     np.testing.assert_array_equal(hard[1], START)

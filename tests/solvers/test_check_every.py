@@ -7,6 +7,8 @@ import pytest
 
 import jdeq
 
+from ..tolerances import steered
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", ["fixed_point_iter", "anderson", "broyden"])
@@ -24,8 +26,11 @@ def test_nothing_changes_but_how_often_is_asked(solver, every, max_iter):
         **more,
     )
     (a, once), (b, seldom) = calls(), calls(check_every=every)
-    np.testing.assert_array_equal(a, b)
-    for name in ("steps", "status", "abs_trace", "rel_trace", "nfe"):
+    drift = steered(a.dtype, steps=max_iter, rate=0.6)
+    np.testing.assert_allclose(a, b, rtol=0, atol=drift)
+    for name in ("abs_trace", "rel_trace"):
+        np.testing.assert_allclose(getattr(once, name), getattr(seldom, name), rtol=drift)
+    for name in ("steps", "status", "nfe"):
         np.testing.assert_array_equal(getattr(once, name), getattr(seldom, name))
 
 
@@ -39,7 +44,8 @@ def test_shine_finds_its_history_unharmed():
         return jdeq.deq(f, x, check_every=every, **options)[0].sum()
 
     gradient = jax.grad(total)
-    np.testing.assert_array_equal(gradient(1.0, 1), gradient(1.0, 50))
+    drift = steered(x.dtype, steps=12, rate=0.8)
+    np.testing.assert_allclose(gradient(1.0, 1), gradient(1.0, 50), rtol=drift)
 
 
 def test_it_is_a_count():
