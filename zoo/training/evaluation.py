@@ -107,7 +107,15 @@ class Means:
                 self._sums[name] = self._sums[name] + _weighted_sum(values, weight)
 
     def evaluation(self, figures: Figures) -> Evaluation:
-        """What follows from all of it."""
+        """What follows from all of it.
+
+        Raises:
+            ValueError: an output that it is made of is not there.
+        """
+        made_of = {name: figure.of for name, figure in figures.items()} | {"an evaluation": SOLVE}
+        for name, of in made_of.items():
+            if missing := [output for output in of if output not in self._sums]:
+                raise ValueError(f"{name} is made of {', '.join(of)}: no output {missing[0]!r}")
         means = {name: value / self._weight for name, value in self._sums.items()}
         return Evaluation(
             figures={name: figure.made(means) for name, figure in figures.items()},

@@ -38,7 +38,7 @@ def training_step(
         trained, frozen = params
         carried, others = nnx.split_state(rest, Carry, ...)
         inputs = nnx.merge_state(frozen, others, cast(carried, train))
-        low = {name: cast(a, train) for name, a in batch.items() if name in task.low_precision}
+        low = {name: cast(batch[name], train) for name in task.low_precision}
 
         def loss_fn(trained: nnx.State):
             # a copy, because variables of an outer trace cannot be written to

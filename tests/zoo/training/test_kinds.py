@@ -22,6 +22,7 @@ from zoo.checkpoints.saved import restored_model
 from zoo.data.samples import Samples
 from zoo.data.split import Batch, Data
 from zoo.devices.mesh import Devices
+from zoo.figures import mean
 from zoo.logs.comparison import LoggedRun, comparison
 from zoo.logs.metrics import read_metrics
 from zoo.training.evaluation import Evaluator
@@ -124,6 +125,13 @@ def test_an_entry_without_rows_that_is_not_said_to_be_one(of_graphs):
     made = trainer(GraphTask(), Data(silent, test=of_graphs.test))
     with pytest.raises(ValueError, match=r"'edges' .* \(3, 2, 7\), expected 8 rows; .* `shared`"):
         made.update({**batch, "edges": edges})
+
+
+def test_a_figure_of_an_output_that_is_not_there(of_pixels):
+    task: Any = ImageTask()
+    task.figures = {"SSIM": mean("ssim", "{:.3f}".format)}
+    with pytest.raises(ValueError, match="SSIM is made of ssim: no output 'ssim'"):
+        trainer(task, of_pixels).evaluate()
 
 
 @dataclasses.dataclass(frozen=True)
