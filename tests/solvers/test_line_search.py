@@ -114,5 +114,5 @@ def test_cut_steps_can_be_unrolled(solver):
 
 @pytest.mark.parametrize("solver", [jdeq.Broyden, jdeq.Anderson])
 def test_the_option_is_checked(solver):
-    with pytest.raises(TypeError, match="line_search must be a bool"):
+    with pytest.raises(TypeError, match="line_search must be True or False"):
         solver(line_search=3)
