@@ -1,6 +1,7 @@
 """A fixed point problem, ready to be solved and differentiated."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -91,10 +92,6 @@ class Problem:
         """The equilibrium function."""
         return self.function(self.consts, z)
 
-    def solve(self) -> Solution:
-        """Solves without a derivative rule; `jax.vmap` of it is one batched solve."""
-        return _solve(dataclasses.replace(self, warn=False, adjoint0=None))
-
     def solve_detached(self) -> Solution:
         """Solves; the outcome has zero derivative, in forward and reverse mode."""
         return _solve_detached(self)
@@ -132,21 +129,23 @@ class Problem:
 
 
 @jax.custom_batching.custom_vmap
-def _solve(problem: Problem) -> Solution:
+def solve(problem: Problem) -> Solution:
+    """Solves without a derivative rule; `jax.vmap` of it is one batched solve."""
     needs = "gradients" if problem.solver.differentiates else "values"
     return reuse(_run, problem, needs=needs)
 
 
-@_solve.def_vmap
+@solve.def_vmap
 def _solve_lanes(size: int, batched: list[Problem], problem: Problem) -> tuple[Solution, Any]:
     """Lanes are samples of one more batch axis, unless each has a solver of its own."""
     (has,) = batched
     axis = lambda tree: jax.tree.map(lambda lanes: 0 if lanes else None, tree)
     if any(jax.tree.leaves(has.solver)):
-        solution = jax.vmap(_run, in_axes=(axis(has),), axis_size=size)(problem)
+        alone = functools.partial(_run, problem.function)
+        solution = jax.vmap(alone, in_axes=(axis(has),), axis_size=size)(problem)
     else:
         everywhere = lambda x, lanes: x if lanes else jnp.broadcast_to(x[None], (size, *x.shape))
-        solution = _solve(
+        solution = solve(
             dataclasses.replace(
                 problem,
                 function=Lanes(problem.function, tuple(axis(has.consts)), size),
@@ -158,9 +157,9 @@ def _solve_lanes(size: int, batched: list[Problem], problem: Problem) -> tuple[S
     return solution, jax.tree.map(lambda _: True, solution)
 
 
-def _run(problem: Problem) -> Solution:
+def _run(function: Function, problem: Problem) -> Solution:
     solution = problem.solver.solve(
-        problem.f,
+        lambda z: function(problem.consts, z),
         problem.z0,
         space=problem.space,
         limit=problem.limit,
@@ -172,7 +171,7 @@ def _run(problem: Problem) -> Solution:
 
 @jax.custom_jvp
 def _solve_detached(problem: Problem) -> Solution:
-    return problem.solve()
+    return solve(problem)
 
 
 @_solve_detached.defjvp

@@ -22,13 +22,13 @@ def reuse(
     *more: Any,
     needs: Literal["values", "gradients", "all derivatives"],
 ) -> Any:
-    """`run(problem, *more)`, compiled once for all arguments that are equal but for their arrays.
+    """`run(function, problem, *more)`, compiled once for arguments that are equal but for arrays.
 
-    A program is kept without the values that it was first called with. Where equality can't be
-    told, `run` is called as it is.
+    `function` is that of the problem. A program is kept without the values that it was first called
+    with. Where equality can't be told, `run` is called as it is.
 
     Args:
-        run: a function of a module, whose name says what it does.
+        run: a function of a module; takes the function of `problem` apart from it.
         problem: a `jdeq.extend.Problem`.
         more: pytrees.
         needs: what of `f` comes to bear on the outcome, and on derivatives that are taken of it.
@@ -36,16 +36,17 @@ def reuse(
     function = problem.function
     equation, has_rules = fingerprint(function)
     if has_rules and needs == "all derivatives" and is_traced((problem, more)):
-        return run(problem, *more)
+        return run(function, problem, *more)
     if has_rules and needs == "gradients":
         equation = equation, _fingerprint_of_vjp(problem)
-    rest = dataclasses.replace(problem, function=None)
-    program = _Program((run, equation, jax.tree.structure((rest, more))), run, function)
+    # what else the outcome does not depend on is no part of the program
+    problem = dataclasses.replace(problem, function=None, warn=False, adjoint0=None)
+    key = run, equation, jax.tree.structure((problem, more))
     try:
-        compiled = _compiled(program)
+        compiled = _compiled(_Keyed(key, functools.partial(run, function)))
     except TypeError:  # a setting that cannot be hashed
-        return run(problem, *more)
-    return compiled(rest, *more)
+        return run(function, problem, *more)
+    return compiled(problem, *more)
 
 
 def is_traced(tree: Any) -> bool:
@@ -54,18 +55,14 @@ def is_traced(tree: Any) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Program:
+class _Keyed:
     key: Hashable
     run: Callable[..., Any] = dataclasses.field(compare=False)
-    function: Function = dataclasses.field(compare=False)
-
-    def __call__(self, rest: Any, *more: Any) -> Any:
-        return self.run(dataclasses.replace(rest, function=self.function), *more)
 
 
 @functools.lru_cache(maxsize=PROGRAMS)
-def _compiled(program: _Program) -> Callable[..., Any]:
-    return jax.jit(program)
+def _compiled(program: _Keyed) -> Callable[..., Any]:
+    return jax.jit(program.run)
 
 
 class Fingerprint(NamedTuple):

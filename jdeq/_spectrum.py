@@ -29,7 +29,7 @@ def repeat(z: PyTree, times: int) -> PyTree:
     return jax.tree.map(lambda x: jnp.broadcast_to(x[None], (times, *x.shape)), z)
 
 
-def unit(space: Space, x: PyTree) -> tuple[PyTree, Array]:
+def normalised(space: Space, x: PyTree) -> tuple[PyTree, Array]:
     """`x / ||x||` per sample, 0 where that is meaningless, and `||x||`."""
     norm = space.norm(x)
     good = jnp.isfinite(norm) & (norm > 0)
@@ -42,10 +42,10 @@ def largest_singular_value(
     """`||J||_2` per sample, from below: products with J and J^T in turn, `n_iters` of each."""
 
     def alternate(_, carry):
-        _, moved = unit(space, push(carry[0]))
-        return unit(space, pull(push(carry[0])))[0], moved
+        _, moved = normalised(space, push(carry[0]))
+        return normalised(space, pull(push(carry[0])))[0], moved
 
-    first, norm = unit(space, start)
+    first, norm = normalised(space, start)
     return lax.fori_loop(0, n_iters, alternate, (first, jnp.zeros_like(norm)))[1]
 
 
@@ -69,13 +69,13 @@ def power_iteration(space: Space, push: Apply, start: PyTree, n_iters: int) -> P
 
     def step(carry: Power, weight: Array) -> tuple[Power, None]:
         moved = push(carry.vector)
-        following, norm = unit(space, moved)
+        following, norm = normalised(space, moved)
         log = jnp.where(weight > 0, weight * jnp.log(norm), 0)
         slope = jnp.where(jnp.isfinite(norm), carry.growth + log, jnp.nan)
         rayleigh = jnp.abs(space.dot(carry.vector, moved))
         return Power(slope, rayleigh, following), None
 
-    first, norm = unit(space, start)
+    first, norm = normalised(space, start)
     zero = jnp.zeros_like(norm)
     weights = jnp.asarray(weights / weights.sum(), norm.dtype)
     end, _ = lax.scan(step, Power(zero, zero, first), weights)
@@ -89,7 +89,7 @@ def arnoldi(space: Space, push: Apply, start: PyTree, steps: int) -> Array:
     The columns of V are an orthonormal basis of the Krylov space of J and `start`; each is
     orthogonalised twice. Where that space is exhausted early the rest of H is 0.
     """
-    first, norm = unit(space, start)
+    first, norm = normalised(space, start)
     basis = space.write(space.history(first, steps + 1), jnp.zeros((), jnp.int32), first)
     zero = jnp.zeros_like(norm)
     matrix = jnp.broadcast_to(zero[..., None, None], (*zero.shape, steps + 1, steps))
@@ -106,7 +106,7 @@ def arnoldi(space: Space, push: Apply, start: PyTree, steps: int) -> Array:
             weights = space.dots(basis, image)
             image = space.sub(image, space.combine(basis, weights))
             column = column + weights
-        following, norm = unit(space, image)
+        following, norm = normalised(space, image)
         more = norm > 10 * eps * length
         following = space.where(more, following, jax.tree.map(jnp.zeros_like, following))
         slot = lax.broadcasted_iota(jnp.int32, column.shape, column.ndim - 1)

@@ -10,14 +10,14 @@ from jax import Array, lax
 
 from .._info import SolverInfo
 from .._loop import Solution
-from .._problem import Problem, zero_tangent
+from .._problem import Problem, solve, zero_tangent
 from .._space import PyTree
 from .._warn import warn_of_failures
 from ..solvers.base import Solver
 from ..solvers.linear.neumann import Neumann
 from ..solvers.registry import resolve_solver
 from ..solvers.simple_fixed_point import SimpleFixedPointIter
-from .implicit import Apply, Implicit, solve_implicitly
+from .implicit import Apply, Implicit, explained_forward_mode, solve_implicitly
 from .linear_system import solve_linear
 from .phantom import PhantomGrad
 
@@ -89,8 +89,11 @@ class IFT(Implicit):
     def __call__(self, problem: Problem) -> Solution:
         if self.forward_mode and problem.adjoint0 is not None:
             raise ValueError("adjoint0 does not go with forward_mode=True")
-        solve = _solve_in_both_modes if self.forward_mode else solve_implicitly
-        solution = solve(self, problem)
+        if self.forward_mode:
+            solution = _solve_in_both_modes(self, problem)
+        else:
+            with explained_forward_mode():
+                solution = solve_implicitly(self, problem)
         return solution._replace(states=self.phantom.states_from(problem, solution.states))
 
     def adjoint(self, problem: Problem, pull: Apply, v: PyTree, solution: Solution) -> PyTree:
@@ -127,7 +130,7 @@ class IFT(Implicit):
 @jax.custom_jvp
 def _solve_in_both_modes(ift: IFT, problem: Problem) -> Solution:
     """The solution; its tangent is that of `z`, from a linear solve that JAX can transpose."""
-    return problem.solve()
+    return solve(problem)
 
 
 @_solve_in_both_modes.defjvp
@@ -138,11 +141,11 @@ def _solve_in_both_modes_jvp(primals: Any, tangents: Any) -> tuple[Solution, Sol
     at_solution = lambda consts: problem.function(consts, solution.z)
     _, moved = jax.jvp(at_solution, (problem.consts,), (tangents[1].consts,))
 
-    def solve(matvec: Apply, v: PyTree) -> PyTree:  # matvec(t) = t - J t
+    def tangent(matvec: Apply, v: PyTree) -> PyTree:  # matvec(t) = t - J t
         apply = lambda t: space.sub(t, matvec(t))
         return ift.solve_linear(problem, apply, v, solve=Problem.solve_detached)
 
     z_dot = lax.custom_linear_solve(
-        lambda t: space.sub(t, push(t)), moved, solve, transpose_solve=solve
+        lambda t: space.sub(t, push(t)), moved, tangent, transpose_solve=tangent
     )
     return solution, zero_tangent(solution)._replace(z=z_dot)

@@ -1,15 +1,16 @@
 """The reverse rule that implicit gradients share."""
 
 import abc
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .._loop import Solution
-from .._problem import Problem, zero_tangent
+from .._problem import Problem, solve, zero_tangent
 from .._space import PyTree
 from .base import Backward
 
@@ -31,17 +32,11 @@ class Implicit(Backward):
         """
 
 
-def solve_implicitly(backward: Implicit, problem: Problem) -> Solution:
-    """Solves `problem`; in reverse mode `z` depends on what `f` closes over, not on `z0`.
-
-    Nor does it on settings of the solver or of `backward`. The cotangent of `problem.adjoint0`,
-    which has no influence on `z`, is `y` by definition.
-
-    Raises:
-        TypeError: when differentiated in forward mode; the message says what to use.
-    """
+@contextlib.contextmanager
+def explained_forward_mode() -> Iterator[None]:
+    """Forward-mode differentiation of `solve_implicitly` raises an error that says what to use."""
     try:
-        return _solve(backward, problem)
+        yield
     except TypeError as error:
         if "custom_vjp" not in str(error):
             raise
@@ -52,12 +47,17 @@ def solve_implicitly(backward: Implicit, problem: Problem) -> Solution:
 
 
 @jax.custom_vjp
-def _solve(backward: Implicit, problem: Problem) -> Solution:
-    return problem.solve()
+def solve_implicitly(backward: Implicit, problem: Problem) -> Solution:
+    """Solves `problem`; in reverse mode `z` depends on what `f` closes over, not on `z0`.
+
+    Nor does it on settings of the solver or of `backward`. The cotangent of `problem.adjoint0`,
+    which has no influence on `z`, is `y` by definition. There is no forward mode.
+    """
+    return solve(problem)
 
 
 def _forward(backward: Implicit, problem: Problem) -> tuple[Solution, Any]:
-    solution = _solve(backward, problem)
+    solution = solve_implicitly(backward, problem)
     return solution, (backward, dataclasses.replace(problem, z0=solution.z), solution)
 
 
@@ -78,4 +78,4 @@ def _backward(saved: Any, cotangent: Solution) -> tuple[Implicit, Problem]:
     )
 
 
-_solve.defvjp(_forward, _backward)
+solve_implicitly.defvjp(_forward, _backward)

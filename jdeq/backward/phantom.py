@@ -6,6 +6,7 @@ import itertools
 from jax import Array, lax
 
 from .._checks import check_int, check_tau
+from .._hoist import Function
 from .._loop import Solution
 from .._method import Method
 from .._problem import Problem
@@ -137,11 +138,11 @@ class _Steps(Method):
     unroll: int
 
 
-def _take_steps(problem: Problem, steps: _Steps, z: PyTree) -> PyTree:
+def _take_steps(function: Function, problem: Problem, steps: _Steps, z: PyTree) -> PyTree:
     space = problem.space
 
     def step(z: PyTree, _: None) -> tuple[PyTree, None]:
-        new = space.damp(z, problem.f(z), steps.tau)
+        new = space.damp(z, function(problem.consts, z), steps.tau)
         return space.where(space.is_finite(new), new, z), None
 
     return lax.scan(step, z, None, length=steps.length, unroll=steps.unroll)[0]

@@ -14,7 +14,7 @@ from .._problem import Problem
 from .._space import PyTree, Space
 from ..solvers.base import InverseEstimator, Solver
 from .ift import IFT
-from .implicit import Apply, Implicit, solve_implicitly
+from .implicit import Apply, Implicit, explained_forward_mode, solve_implicitly
 from .linear_system import solve_linear
 from .phantom import PhantomGrad
 
@@ -74,7 +74,8 @@ class SHINE(Implicit):
     def __call__(self, problem: Problem) -> Solution:
         solver = self._remembering(problem.solver)
         problem = dataclasses.replace(problem, solver=solver, keep_memory=True)
-        solution = solve_implicitly(self, problem)
+        with explained_forward_mode():
+            solution = solve_implicitly(self, problem)
         states = tuple(self.phantom.steps_from(problem, z) for z in solution.states)
         return solution._replace(states=states, memory=())
 

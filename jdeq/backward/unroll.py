@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from .._hoist import Function
 from .._loop import Solution
 from .._problem import Problem
 from .._programs import reuse
@@ -39,10 +40,10 @@ class Unroll(Backward):
         return reuse(_unrolled, problem, self, needs="all derivatives")
 
 
-def _unrolled(problem: Problem, unroll: Unroll) -> Solution:
+def _unrolled(function: Function, problem: Problem, unroll: Unroll) -> Solution:
     """Solves by a fixed number of passes that autodiff can go through."""
     return problem.solver.solve(
-        problem.f,
+        lambda z: function(problem.consts, z),
         problem.z0,
         space=problem.space,
         limit=problem.limit,

@@ -43,7 +43,7 @@ def module_kernels(
     kernels = {}
     for path, node in modules.items():
         variable: Any = getattr(node, "kernel", None)
-        if id(node) in skipped or not _is_kernel(variable) or id(variable) in seen:
+        if id(node) in skipped or not _holds_kernel(variable) or id(variable) in seen:
             continue
         seen.add(id(variable))
         if not left_out(path, node):
@@ -51,7 +51,7 @@ def module_kernels(
     return kernels
 
 
-def _is_kernel(variable: Any) -> bool:
+def _holds_kernel(variable: Any) -> bool:
     if not isinstance(variable, nnx.Param):
         return False
     return len(variable.shape) >= 2 and jnp.issubdtype(variable.dtype, jnp.floating)

@@ -81,7 +81,7 @@ def spectral_norm(
     normalised, new_state = {}, {}
     for path, kernel in leaves_at(params, state).items():
         _check_vectors(path, kernel, state[path])
-        vectors = power_iteration(kernel, state[path], n_power_iterations)
+        vectors = power_steps(kernel, state[path], n_power_iterations)
         g = target_norm if scales is None else scales[path]
         normalised[path] = rescale(kernel, _sigma(kernel, vectors), g, clip=clip, eps=eps)
         new_state[path] = vectors
@@ -162,13 +162,13 @@ def spectral_scales(
     return scales
 
 
-def power_iteration(kernel: Array, vectors: PowerVectors, steps: int) -> PowerVectors:
+def power_steps(kernel: Array, vectors: PowerVectors, steps: int) -> PowerVectors:
     """The vectors after some steps; those of a zero kernel stay. No gradient passes."""
     matrix = lax.stop_gradient(kernel).astype(vectors.u.dtype)
 
     def step(_, old: PowerVectors) -> PowerVectors:
-        v = _unit(_contract(matrix, old.u, like=old.v), old.v)
-        return PowerVectors(_unit(_contract(matrix, v, like=old.u), old.u), v)
+        v = _normalised(_contract(matrix, old.u, like=old.v), old.v)
+        return PowerVectors(_normalised(_contract(matrix, v, like=old.u), old.u), v)
 
     vectors = lax.stop_gradient(vectors)
     if steps > 0:  # the first step gives the vectors the kernel's sharding, a loop must keep it
@@ -188,10 +188,10 @@ def _start(kernel: Array, channels: tuple[int, ...], steps: int) -> PowerVectors
     is_channel = [i in channels for i in range(kernel.ndim)]
     sizes = list(zip(kernel.shape, is_channel, strict=True))
     features = tuple(1 if channel else n for n, channel in sizes)
-    v = _unit(jax.random.normal(jax.random.key(0), features, wide), jnp.ones(features, wide))
+    v = _normalised(jax.random.normal(jax.random.key(0), features, wide), jnp.ones(features, wide))
     u = jnp.ones(tuple(n if channel else 1 for n, channel in sizes), wide)
-    u = _unit(_contract(kernel.astype(wide), v, like=u), u * u.size**-0.5)
-    return power_iteration(kernel, PowerVectors(u, v), steps)
+    u = _normalised(_contract(kernel.astype(wide), v, like=u), u * u.size**-0.5)
+    return power_steps(kernel, PowerVectors(u, v), steps)
 
 
 def _contract(matrix: Array, x: Array, *, like: Array) -> Array:
@@ -200,7 +200,7 @@ def _contract(matrix: Array, x: Array, *, like: Array) -> Array:
     return jnp.sum(matrix * x, axes, keepdims=True)
 
 
-def _unit(x: Array, otherwise: Array) -> Array:
+def _normalised(x: Array, otherwise: Array) -> Array:
     """x of length 1, or `otherwise` if it is zero."""
     norm = jnp.sqrt(jnp.sum(jnp.square(x), keepdims=True))
     return jnp.where(norm > 0, x / jnp.where(norm > 0, norm, 1), otherwise)

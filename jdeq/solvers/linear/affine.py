@@ -87,7 +87,7 @@ class Rule:
         return log, take
 
 
-class _Carry(NamedTuple):
+class _Pending(NamedTuple):
     y: PyTree  # to be measured next
     pending: Array  # whether it is still to be
     log: Log
@@ -158,7 +158,7 @@ class AffineSolver(Solver):
             image = f(space.scale(p, jnp.ldexp(jnp.ones_like(size), -shift)))
             return space.scale(space.sub(image, constant), jnp.ldexp(jnp.ones_like(size), shift))
 
-        def one_cycle(c: _Carry) -> _Carry:
+        def one_cycle(c: _Pending) -> _Pending:
             fy = f(c.y)
             best, log, now = _judge(space, rule, indexing, c, fy)
             moving = c.pending & (best.status == Status.MAX_ITER) & (log.products < limit)
@@ -171,7 +171,7 @@ class AffineSolver(Solver):
             # a cycle costs its memory even if no sample makes a product
             none = lambda y, r, log: (y, log)
             y, log = lax.cond(jnp.any(moving), another, none, c.y, space.sub(fy, c.y), log)
-            return _Carry(y, moving, log, best)
+            return _Pending(y, moving, log, best)
 
         best = unmeasured(space, z0, length=self.max_iter, n_states=len(indexing))
         all_of_them = best.evals == 0
@@ -184,7 +184,7 @@ class AffineSolver(Solver):
             abs_trace=best.abs_trace,
             rel_trace=best.rel_trace,
         )
-        start = _Carry(z0, all_of_them, log, best)
+        start = _Pending(z0, all_of_them, log, best)
         end = lax.while_loop(lambda c: jnp.any(c.pending), one_cycle, start)
         return end.best._replace(
             evals=end.best.evals + end.log.products + 1,
@@ -194,7 +194,7 @@ class AffineSolver(Solver):
 
 
 def _judge(
-    space: Space, rule: Rule, indexing: tuple[int, ...], c: _Carry, fy: PyTree
+    space: Space, rule: Rule, indexing: tuple[int, ...], c: _Pending, fy: PyTree
 ) -> tuple[Solution, Log, Array]:
     """Measures the pending iterates.
 

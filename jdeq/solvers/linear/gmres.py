@@ -90,7 +90,7 @@ class GMRES(AffineSolver):
             basis=History.empty(space, r, size),
             q=space.scale(r, divide(jnp.ones_like(beta), beta, beta > 0)),
             rotations=History.empty(space, wide, size),
-            left=_unit(wide, 0),
+            left=_basis_vector(wide, 0),
             inverse=History.empty(space, small, size),
             weights=small,
             beta=beta,
@@ -118,7 +118,7 @@ class GMRES(AffineSolver):
         if foreign is not None:
             w = space.where(foreign, space.sub(w, p), w)
         inner, w, after = _orthogonalise(space, basis, k + 1, w, log.active)
-        own = _unit(inner, k)
+        own = _basis_vector(inner, k)
         if foreign is not None:  # w is all of A p - p then
             own = jnp.where(foreign[..., None], 0, own)
         h = jnp.concatenate([own - inner, jnp.zeros_like(after)[..., None]], -1)
@@ -130,9 +130,9 @@ class GMRES(AffineSolver):
         finite = jnp.isfinite(pivot + jnp.sum(t, -1))
         usable = finite & (pivot > eps * length)  # else I - A is singular on the space
         c, s = divide(top, pivot, usable)[..., None], divide(-after, pivot, usable)[..., None]
-        new = _unit(h, k + 1)
+        new = _basis_vector(h, k + 1)
         upper, left = c * state.left + s * new, c * new - s * state.left
-        column = _unit(t, k) - state.inverse.accumulate(space, t, k)
+        column = _basis_vector(t, k) - state.inverse.accumulate(space, t, k)
         column = jnp.where(usable[..., None], column, 0)
         column = column * divide(jnp.ones_like(pivot), pivot, usable)[..., None]
 
@@ -199,7 +199,7 @@ def _orthogonalise(
     return inner, rest, jnp.where(after > resolution(w) * before, after, 0)
 
 
-def _unit(like: Array, index: ArrayLike) -> Array:
+def _basis_vector(like: Array, index: ArrayLike) -> Array:
     """e_index, of the shape, dtype and sharding of `like`."""
     here = lax.broadcasted_iota(jnp.int32, like.shape, like.ndim - 1) == index
     return jnp.zeros_like(like) + here.astype(like.dtype)
