@@ -15,7 +15,7 @@ TITLES = {"residual": "relative residual", "nfe": "evaluations of f"}
 Rows = Sequence[Mapping[str, Any]]
 
 
-class Solver(NamedTuple):
+class SolveTrace(NamedTuple):
     """How a solver converged on the test split.
 
     `trace` (N, max_iter) is the residual of each sample after each iteration; `tol` and
@@ -28,7 +28,7 @@ class Solver(NamedTuple):
 
 
 def plot_runs(
-    path: pathlib.Path, runs: Mapping[str, Rows], figures: Figures, solver: Solver | None = None
+    path: pathlib.Path, runs: Mapping[str, Rows], figures: Figures, solver: SolveTrace | None = None
 ) -> None:
     """Writes a PNG with loss, figures, residual and evaluations of `f` over the steps.
 

@@ -15,7 +15,7 @@ from zoo.figures import Evaluation, judging
 from zoo.folder import RunFolder
 from zoo.logs.journal import Journal
 from zoo.logs.metrics import read_metrics
-from zoo.logs.plots import Solver, plot_runs
+from zoo.logs.plots import SolveTrace, plot_runs
 from zoo.task import SolvingTask, Task
 from zoo.training.interrupt import Interrupted, StopSignal, agreed
 from zoo.training.profiling import Profiler
@@ -99,7 +99,7 @@ class Fit:
             if (line := self._profiler.line()) is not None:
                 self._journal.say(line)
         if self._first:
-            solver = Solver(evaluation.trace, *trainer.config.deq.criterion)
+            solver = SolveTrace(evaluation.trace, *trainer.config.deq.criterion)
             out = self._folder.out
             rows = {out.name: read_metrics(out)}
             plot_runs(self._folder.picture, rows, trainer.task.figures, solver)

@@ -19,7 +19,7 @@ GRADIENTS = rf"grads_(.+?)(?:_tau{NUMBER})?(?:_jacreg{NUMBER})?_seg(\d+)"
 
 
 @dataclasses.dataclass(frozen=True)
-class Gradient:
+class RecordedGradient:
     """The file `path` of gradients of the loss of one `segment` in a `run`.
 
     `tau` damps the run's phantom gradient, if the name says it; `jac_weight` is that of the
@@ -33,7 +33,7 @@ class Gradient:
     jac_weight: float
 
     @classmethod
-    def of(cls, path: pathlib.Path) -> "Gradient":
+    def of(cls, path: pathlib.Path) -> "RecordedGradient":
         """Reads `grads_RUN[_tauT][_jacregW]_segK.npz`; raises UserError for other names."""
         match = re.fullmatch(GRADIENTS, path.stem)
         if match is None:
@@ -63,10 +63,10 @@ class Run:
     deq: Mapping[str, Any]
     solver_steps: int | None = None
     tolerance: float = 0.0
-    gradients: tuple[Gradient, ...] = ()
+    gradients: tuple[RecordedGradient, ...] = ()
 
     @classmethod
-    def named(cls, name: str, gradients: Iterable[Gradient]) -> "Run":
+    def named(cls, name: str, gradients: Iterable[RecordedGradient]) -> "Run":
         """The run with this prefix; raises UserError for one that is unknown."""
         mine = tuple(g for g in gradients if g.run == name)
         make = lambda *args, **kwargs: cls(name, *args, gradients=mine, **kwargs)
@@ -98,7 +98,7 @@ def recorded_runs(reference: Reference) -> list[Run]:
     """All runs; raises UserError for what has no run, or an unknown name."""
     io = reference.files["io"]
     names = [match[1] for name in io if (match := re.match(r"(.*)_seg0_z_out$", name))]
-    gradients = [Gradient.of(path) for path in sorted(reference.folder.glob("grads_*.npz"))]
+    gradients = [RecordedGradient.of(path) for path in sorted(reference.folder.glob("grads_*.npz"))]
     for gradient in gradients:
         if gradient.run not in names:
             raise UserError(f"{gradient.path}: no run {gradient.run!r} in io.npz")

@@ -13,7 +13,7 @@ from zoo.errors import UserError
 from zoo.lm.task import TASK
 from zoo.upstream.reference import Reference
 from zoo.upstream.rows import table
-from zoo.upstream.runs import Gradient, Run, recorded_runs
+from zoo.upstream.runs import RecordedGradient, Run, recorded_runs
 
 
 @pytest.mark.slow
@@ -90,11 +90,11 @@ def test_unknown_runs_and_gradients_are_named(copy):
 
 def test_names_of_gradients(tmp_path):
     def read(name):
-        gradient = Gradient.of(tmp_path / f"{name}.npz")
+        gradient = RecordedGradient.of(tmp_path / f"{name}.npz")
         return gradient.run, gradient.tau, gradient.jac_weight, gradient.segment
 
     assert read("grads_unroll12_seg0") == ("unroll12", None, 0.0, 0)
     assert read("grads_phantom5_tau0.6_seg2") == ("phantom5", 0.6, 0.0, 2)
     assert read("grads_ift_jacreg0.1_seg10") == ("ift", None, 0.1, 10)
     with pytest.raises(UserError, match="grads_x"):
-        Gradient.of(tmp_path / "grads_x.npz")
+        RecordedGradient.of(tmp_path / "grads_x.npz")
