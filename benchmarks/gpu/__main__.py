@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 
 from .child import add_options
-from .plan import FLAGS, PARTS, SECTIONS, environment
+from .plan import PARTS, SECTIONS, environment
 from .records import Records
 from .report import markdown
 
@@ -75,8 +75,8 @@ def run_parts(args: argparse.Namespace, end: float) -> None:
 
 def run_part(i: int, seconds: float, args: argparse.Namespace) -> None:
     part = PARTS[i]
-    name = f"{part.section}, {part.flags}"
-    print(f"== {name}: {seconds:.0f} s {FLAGS[part.flags]}", flush=True)
+    name = " ".join(filter(None, (part.section, part.flags)))
+    print(f"== {name}: {seconds:.0f} s", flush=True)
     command = [sys.executable, "-m", f"{__package__}.child", str(i), "--seconds", str(seconds)]
     command += ["--out", str(args.out), "--device", args.device]
     command += ["--data", str(args.data)] * (args.data is not None) + ["--quick"] * args.quick

@@ -50,9 +50,13 @@ def cases(*, quick: bool) -> Iterator[Case]:
 
 
 def work(function: Function) -> tuple[float, float]:
-    """Operations of one evaluation, as XLA counts them; and bytes, each array passed once."""
-    f, args = place(function)
-    cost = jax.jit(f).lower(function.z0, args).cost_analysis()
+    """Operations of one evaluation, as XLA counts them; and bytes, each array passed once.
+
+    XLA counts for a CPU: for a GPU it answers 0.
+    """
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        f, args = place(function)
+        cost = jax.jit(f).lower(function.z0, args).cost_analysis()
     flops = 0.0 if cost is None else float(cost.get("flops", 0.0))
     state = sum(a.nbytes for a in function.z0)
     return flops, sum(a.nbytes for a in function.theta.values()) + 2.0 * state

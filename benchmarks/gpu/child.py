@@ -16,7 +16,7 @@ from .machine import machine
 from .plan import PARTS
 from .records import Records
 
-EFFORT = Effort(seconds=0.5, least=3, most=15)
+EFFORT = Effort(seconds=1.0, least=5, most=15, waking=1)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(jobs: Jobs, section: str, flags: str, records: Records, context: Context) -> None:
     """Makes the jobs that are not done yet, for as long as there is time."""
     about = {"section": section, "flags": flags}
+    title = " ".join(filter(None, (section, flags)))
     done = records.done(section, flags)
     try:
         for name, job in jobs:
@@ -63,7 +64,7 @@ def run(jobs: Jobs, section: str, flags: str, records: Records, context: Context
             record = about | {"job": name}
             if context.seconds_left() < 0:
                 records.add(record | {"skipped": "no time was left"})
-                say(f"{section}, {flags} | {name}: skipped, no time was left")
+                say(f"{title} | {name}: skipped, no time was left")
                 continue
             start = time.perf_counter()
             try:
@@ -74,12 +75,12 @@ def run(jobs: Jobs, section: str, flags: str, records: Records, context: Context
                 continue
             seconds = time.perf_counter() - start
             records.add(record | {"seconds": round(seconds, 2), "rows": made})
-            say(f"{section}, {flags} | {name} ({seconds:.1f} s)")
+            say(f"{title} | {name} ({seconds:.1f} s)")
             for row in made:
                 say(f"    {brief(row)}")
     except Skip as reason:
         records.add(about | {"job": section, "skipped": str(reason)})
-        say(f"{section}: skipped, {reason}")
+        say(f"{title}: skipped, {reason}")
 
 
 def say(line: str) -> None:

@@ -11,7 +11,8 @@ class Records:
     """What is in the file.
 
     A record is `{"machine": ...}`, or `{"section", "flags", "job", "seconds"}` with `"rows"`, a
-    list of what was measured, or with `"skipped"` or `"failed"`, a line that says why not.
+    list of what was measured, or with `"skipped"` or `"failed"`, a line that says why not. A
+    `"note"` is somebody's.
     """
 
     def __init__(self, path: pathlib.Path):

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from .plan import FLAGS, PARTS, Part
+from .plan import PARTS, SECTIONS
 from .records import Records
 
 
@@ -12,12 +12,11 @@ def markdown(records: Records) -> str:
     """A table for every part that has rows, and what is missing."""
     out = ["# On an accelerator", "`python -m benchmarks.gpu`: " + about(records.machine())]
     jobs = records.jobs()
-    for part in PARTS:
-        mine = [r for r in jobs if (r["section"], r["flags"]) == (part.section, part.flags)]
-        if mine:
-            out += [title(part), notes(part)]
-            out += [table(rows) for r in [gathered(mine)] for rows in r if rows]
-            out += [missing(mine)]
+    found = dict.fromkeys((record["section"], record["flags"]) for record in jobs)
+    for section, flags in sorted(found, key=lambda key: SECTIONS.index(key[0])):
+        mine = [r for r in jobs if (r["section"], r["flags"]) == (section, flags)]
+        out += [f"## {section}" + (f" with `{flags}`" if flags else ""), notes(section)]
+        out += [table([row for record in mine for row in record.get("rows", ())]), missing(mine)]
     return "\n\n".join(filter(None, out)) + "\n"
 
 
@@ -28,36 +27,29 @@ def about(machine: dict[str, Any]) -> str:
     return "; ".join([*found, versions])
 
 
-def title(part: Part) -> str:
-    flags = f" with `{FLAGS[part.flags]}`" if FLAGS[part.flags] else ""
-    return f"## {part.section}{flags}"
-
-
-def notes(part: Part) -> str:
+def notes(section: str) -> str:
+    module = next(part.module for part in PARTS if part.section == section)
     try:
-        return importlib.import_module(f"{__package__}.{part.module}").NOTES
+        return importlib.import_module(f"{__package__}.{module}").NOTES
     except ImportError:  # made where more was installed
         return ""
 
 
-def gathered(jobs: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """All rows in one table."""
-    return [[row for job in jobs for row in job.get("rows", ())]]
-
-
 def missing(jobs: Sequence[dict[str, Any]]) -> str:
-    """What could not be measured, and why."""
+    """What could not be measured, and why; and what was noted by hand."""
     lines = [
         f"- {job['job']}: {word}, {job[word]}"
         for job in jobs
-        for word in ("skipped", "failed")
+        for word in ("skipped", "failed", "note")
         if word in job
     ]
     return "\n".join(lines)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Columns in the order in which rows name them."""
+    """Columns in the order in which rows name them; nothing if there are no rows."""
+    if not rows:
+        return ""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = ["| " + " | ".join(columns) + " |"]
     numbers = [all(not isinstance(row.get(c), str) for row in rows) for c in columns]

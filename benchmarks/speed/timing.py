@@ -12,12 +12,16 @@ SETTLE = 5e-3  # seconds for the threads of one library to sleep before another 
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """How long to measure: rounds in which each call is made once, or a time for all of them."""
+    """How long to measure: rounds in which each call is made once, or a time for all of them.
+
+    `waking` calls after each pause are not timed: a device that has slept is slow at first.
+    """
 
     seconds: float = 1.5
     least: int = 2
     most: int = 31
     repeats: int | None = None
+    waking: int = 0
 
     def rounds(self, seconds_per_round: float) -> int:
         if self.repeats is not None:
@@ -45,8 +49,10 @@ def interleave(calls: Mapping[str, Callable[[], object]], effort: Effort) -> dic
     # a long call is a measurement as it is
     found = {name: [s] if times[name] == 1 else [] for name, s in single.items()}
     for i in range(effort.rounds(a_round)):
-        names = list(calls) if i % 2 == 0 else list(reversed(calls))  # so that drift cancels
+        names = list(calls)[:: 1 if i % 2 == 0 else -1]  # so that drift cancels
         for name in names:
             time.sleep(SETTLE)
+            for _ in range(effort.waking):
+                calls[name]()
             found[name].append(seconds_of(calls[name], times[name]))
     return {name: statistics.median(values) for name, values in found.items()}
