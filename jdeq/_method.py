@@ -1,6 +1,7 @@
 """Solvers and backwards as pytrees: arrays among the settings are values, all else is static."""
 
 import dataclasses
+import enum
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -44,11 +45,13 @@ class _Structure(NamedTuple):
     values: tuple[Any, ...]
 
 
-class _Here(NamedTuple):
-    """Stands for an array among static values."""
+class _Stand(enum.Enum):
+    """What stands for an array among static values; copied and pickled, it is still the same."""
+
+    ARRAY = enum.auto()
 
 
-_ARRAY = _Here()
+_ARRAY = _Stand.ARRAY
 
 
 def is_array(x: Any) -> bool:

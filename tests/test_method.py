@@ -1,5 +1,6 @@
 """Settings that are arrays are values: no new program, one per lane, reached by gradients."""
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -93,6 +94,8 @@ def test_a_solver_is_a_pytree():
     assert not jax.tree.leaves(jdeq.Anderson()) and isinstance(hash(jdeq.Anderson()), int)
     back = jax.tree.map(lambda x: x + 0, solvers)
     assert back.max_iter == 200 and back.stop_mode == "rel"
+    copied = copy.deepcopy(back)
+    np.testing.assert_array_equal(jax.tree.leaves(copied), jax.tree.leaves(back))
 
 
 @pytest.mark.parametrize("backward", BACKWARDS.values(), ids=BACKWARDS)
