@@ -1,15 +1,18 @@
 """Buffers that fill up by an entry per iteration: work on the filled part alone.
 
 On a CPU the unfilled part is neither read nor written, so that a solve of ten iterations costs as
-much with room for a hundred. On other devices a branch costs more than what it saves there.
+much with room for a hundred. On an accelerator the host has to be asked for a branch, which takes
+longer than to read `WORTH_ASKING` bytes: only larger parts are left out there.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from jax import Array, lax
 
 FIRST = 8
+WORTH_ASKING = 2**27  # bytes; a GPU reads them in 30 to 60 us, an answer takes 10 to 20
 
 
 def cuts(size: int) -> tuple[int, ...]:
@@ -28,10 +31,16 @@ def cuts(size: int) -> tuple[int, ...]:
 def if_needed(
     needed: Array, compute: Callable[..., Any], skip: Callable[..., Any], *args: Any
 ) -> Any:
-    """`compute(*args)`, or, on a CPU, `skip(*args)`, the same in less time, if not `needed`."""
-    return lax.platform_dependent(
-        *args, cpu=lambda *args: lax.cond(needed, compute, skip, *args), default=compute
-    )
+    """`compute(*args)`, or `skip(*args)`, the same in less time, if not `needed`.
+
+    On an accelerator `skip` is for arguments of more than `WORTH_ASKING` bytes.
+    """
+    branch = lambda *args: lax.cond(needed, compute, skip, *args)
+    # the batch of an exported function may have any size
+    nbytes = [a.size * a.dtype.itemsize for a in jax.tree.leaves(args)]
+    if all(isinstance(n, int) for n in nbytes) and sum(nbytes) > WORTH_ASKING:
+        return branch(*args)
+    return lax.platform_dependent(*args, cpu=branch, default=compute)
 
 
 def if_filled(

@@ -1,5 +1,6 @@
 """A long history of vectors, read only as far as it is filled."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,9 @@ from jax import Array, lax
 from ..._space import PyTree, Space
 from .filled import cuts, if_filled
 
-WHOLE = 2**20  # bytes: what a core has at hand is read faster than it is cut
+# bytes up to which a history stays whole: what a core has at hand is read faster than it is cut,
+# and an accelerator reads more in the time that the kernels for further parts take
+WHOLE, WHOLE_ON_ACCELERATORS = 2**20, 2**28
 
 
 class History(NamedTuple):
@@ -23,7 +26,8 @@ class History(NamedTuple):
         """`size` zero vectors like `x`, or of another `dtype`."""
         nbytes = [size * a.size * np.dtype(dtype or a.dtype).itemsize for a in jax.tree.leaves(x)]
         # the batch of an exported function may have any size
-        small = all(isinstance(n, int) and n <= WHOLE for n in nbytes)
+        whole = WHOLE if jax.default_backend() == "cpu" else WHOLE_ON_ACCELERATORS
+        small = all(isinstance(n, int) and n <= whole for n in nbytes)
         ends = (size,) if small else cuts(size)
         sizes = (end - start for start, end in zip((0, *ends), ends, strict=False))
         return cls(tuple(space.history(x, n, dtype) for n in sizes))
@@ -31,14 +35,20 @@ class History(NamedTuple):
     def write(self, space: Space, slot: Array, x: PyTree) -> "History":
         """The history with `x` in `slot`, the same one for all samples."""
 
-        def chunk(start: int, stop: int, history: PyTree) -> PyTree:
-            inside = (slot >= start) & (slot < stop)
-            here = lambda history, x: space.write(history, slot - start, x)
-            return lax.cond(inside, here, lambda history, _: history, history, x)
-
         if len(self.chunks) == 1:
             return History((space.write(self.chunks[0], slot, x),))
-        return History(tuple(chunk(*bounded) for bounded in self._bounded(space)))
+        return History(
+            tuple(
+                lax.platform_dependent(
+                    chunk,
+                    x,
+                    slot - start,
+                    cpu=functools.partial(_write_by_branch, space, stop - start),
+                    default=functools.partial(_write_masked, space, stop - start),
+                )
+                for start, stop, chunk in self._bounded(space)
+            )
+        )
 
     def dots(self, space: Space, x: PyTree, filled: Array | None = None) -> Array:
         """<h_j, x> of the vectors, `(*batch, size)`; anything from slot `filled` on."""
@@ -94,3 +104,18 @@ def slot_of(k: Array, size: int) -> Array:
 
 def _size(space: Space, history: PyTree) -> int:
     return jax.tree.leaves(history)[0].shape[space.batch_dims]
+
+
+def _write_by_branch(space: Space, size: int, chunk: PyTree, x: PyTree, slot: Array) -> PyTree:
+    """The chunk of `size` vectors with `x` in `slot`, if that is one of its own."""
+    write = lambda chunk, x, slot: space.write(chunk, slot, x)
+    return lax.cond((slot >= 0) & (slot < size), write, lambda chunk, *_: chunk, chunk, x, slot)
+
+
+def _write_masked(space: Space, size: int, chunk: PyTree, x: PyTree, slot: Array) -> PyTree:
+    """The same without a branch: writes a vector back that was there."""
+    nearest = jnp.clip(slot, 0, size - 1)
+    kept = space.read(chunk, nearest)
+    own = slot == nearest
+    x = jax.tree.map(lambda a, h: jnp.where(own, a.astype(h.dtype), h), x, kept)
+    return space.write(chunk, nearest, x)
