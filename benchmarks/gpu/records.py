@@ -27,8 +27,13 @@ class Records:
         self.all.append(record)
 
     def jobs(self) -> list[Record]:
-        """The last record of each job."""
-        last = {(r["section"], r["flags"], r["job"]): r for r in self.all if "job" in r}
+        """The last record of each job, with the `"date"` of the run that it is of."""
+        last, date = {}, ""
+        for r in self.all:
+            if "machine" in r:
+                date = r["machine"].get("date", "")
+            if "job" in r:
+                last[r["section"], r["flags"], r["job"]] = {**r, "date": date}
         return list(last.values())
 
     def done(self, section: str, flags: str) -> set[str]:

@@ -16,7 +16,8 @@ def markdown(records: Records) -> str:
     for section, flags in sorted(found, key=lambda key: SECTIONS.index(key[0])):
         mine = [r for r in jobs if (r["section"], r["flags"]) == (section, flags)]
         out += [f"## {section}" + (f" with `{flags}`" if flags else ""), notes(section)]
-        out += [table([row for record in mine for row in record.get("rows", ())]), missing(mine)]
+        out += [table([row for record in mine for row in record.get("rows", ())])]
+        out += [remarks(mine, records.machine().get("date", ""))]
     return "\n\n".join(filter(None, out)) + "\n"
 
 
@@ -35,15 +36,23 @@ def notes(section: str) -> str:
         return ""
 
 
-def missing(jobs: Sequence[dict[str, Any]]) -> str:
-    """What could not be measured, and why; and what was noted by hand."""
-    lines = [
-        f"- {job['job']}: {word}, {job[word]}"
-        for job in jobs
-        for word in ("skipped", "failed", "note")
-        if word in job
-    ]
-    return "\n".join(lines)
+def remarks(jobs: Sequence[dict[str, Any]], date: str) -> str:
+    """What could not be measured, and why; what is of an earlier day; what was noted by hand."""
+    found: dict[str, list[str]] = {}
+    for job in jobs:
+        for word in ("skipped", "failed", "note"):
+            if word in job:
+                found.setdefault(f"{word}, {job[word]}", []).append(job["job"])
+        day = job["date"].partition(" ")[0]
+        if "rows" in job and not date.startswith(day):
+            found.setdefault(f"of {day}", []).append(job["job"])
+    return "\n".join(f"- {why}: {some(names)}" for why, names in found.items())
+
+
+def some(names: Sequence[str]) -> str:
+    """At most four of them."""
+    more = len(names) - 3
+    return "; ".join(names if more < 2 else [*names[:3], f"and {more} more"])
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
