@@ -9,6 +9,7 @@ from ._splitting import (
     peaceman_rachford as peaceman_rachford,
 )
 from ._stream import solve_stream as solve_stream
+from ._version import __version__ as __version__
 from .backward import (
     IFT as IFT,
     JFB as JFB,

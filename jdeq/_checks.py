@@ -47,6 +47,26 @@ def check_int(name: str, value: Any, **bounds: float | None) -> None:
     _check_bounds(name, value, Bounds(**bounds))
 
 
+def whole_number(name: str, value: Any) -> int | Array | None:
+    """A number of iterations: a Python int, a () integer array for run time, or None.
+
+    Raises:
+        TypeError: it is something else; True and False are not numbers here.
+        ValueError: the array has axes.
+    """
+    if value is None:
+        return None
+    if isinstance(value, np.integer):
+        return int(value)
+    if is_array(value) and jnp.issubdtype(value.dtype, jnp.integer):
+        if value.ndim:
+            raise ValueError(f"{name} must be one integer, got an array of shape {value.shape}")
+        return jnp.asarray(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    return value
+
+
 def check_number(name: str, value: Any, **bounds: float | None) -> None:
     """Raises unless `value` is a Python number within `Bounds(**bounds)`."""
     if isinstance(value, bool) or not isinstance(value, int | float):

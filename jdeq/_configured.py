@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
+from ._checks import whole_number
 from ._deq import deq
 from ._info import SolverInfo
 from ._sliced import deq_in_slices, slice_backwards, slice_lengths
@@ -77,9 +77,9 @@ class ConfiguredDEQ:
             The state and its `jdeq.SolverInfo`.
         """
         config = self.config
-        if isinstance(max_iter, int | np.integer):
-            solver_options["max_iter"] = int(max_iter)
-            max_iter = None
+        max_iter = whole_number("max_iter", max_iter)
+        if isinstance(max_iter, int):
+            solver_options["max_iter"], max_iter = max_iter, None
         solver = config.solver(train=train, **solver_options)
         n_states = config.n_states if train else 1
         indexing = config.indexing or None if train else None

@@ -4,12 +4,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from ._checks import check_int
+from ._checks import check_int, whole_number
 from ._info import SolverInfo
 from ._problem import Problem
 from ._space import PyTree
@@ -87,13 +84,9 @@ def deq(
         >>> jax.jit(jax.grad(loss))(w).shape
         (3, 3)
     """
-    limit = None
-    if isinstance(max_iter, jax.Array) and jnp.issubdtype(max_iter.dtype, jnp.integer):
-        limit = max_iter
-    elif isinstance(max_iter, np.integer):
-        solver_options["max_iter"] = int(max_iter)
-    elif max_iter is not None:
-        solver_options["max_iter"] = max_iter
+    limit = whole_number("max_iter", max_iter)
+    if isinstance(limit, int):
+        solver_options["max_iter"], limit = limit, None
     if on_failure not in ("ignore", "warn"):
         raise ValueError(f"on_failure must be 'ignore' or 'warn', got {on_failure!r}")
     forward = resolve_solver(solver, solver_options)

@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from .backward.registry import BACKWARDS
@@ -29,7 +29,9 @@ class DEQOptions(Options, what="DEQ option", groups=GROUPS):
         "fixed_point_iter", "forward solver", FORWARD, choices=lambda: SOLVERS.entries
     )
     f_max_iter: int = option(40, "most forward iterations; 0: none, unroll from z0", FORWARD, low=0)
-    f_tol: float = option(1e-3, "residual below which a sample is converged", FORWARD, above=0)
+    f_tol: float = option(
+        1e-3, "residual below which a sample is converged; 0: make all iterations", FORWARD, low=0
+    )
     f_stop_mode: Literal["abs", "rel"] = option("abs", "residual that f_tol is for", FORWARD)
     f_options: Any = option(
         (), "more options of the forward solver, such as m=5,lam=1e-4", FORWARD, pairs=True
@@ -43,7 +45,9 @@ class DEQOptions(Options, what="DEQ option", groups=GROUPS):
         choices=lambda: SOLVERS.entries,
     )
     b_max_iter: int = option(40, "most iterations of it", BACKWARD, low=0)
-    b_tol: float = option(1e-6, "its tolerance, relative to the cotangent", BACKWARD, above=0)
+    b_tol: float = option(
+        1e-6, "its tolerance, relative to the cotangent; 0: make all iterations", BACKWARD, low=0
+    )
     b_stop_mode: Literal["abs", "rel"] = option("rel", "residual that b_tol is for", BACKWARD)
     b_options: Any = option(
         (), "more options of the backward solver, such as m=5,lam=1e-4", BACKWARD, pairs=True
@@ -114,12 +118,12 @@ class DEQOptions(Options, what="DEQ option", groups=GROUPS):
     }
 
     @classmethod
-    def from_dict(cls, options: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; an unknown option raises a `TypeError` that names it."""
+    def check_names(cls, options: Collection[Any]) -> None:
+        """Raises a `TypeError` for an unknown option; of one of TorchDEQ it says what to do."""
         for name in options:
             if name in cls.WITHOUT_COUNTERPART:
                 raise TypeError(f"jdeq has no DEQ option {name!r}: {cls.WITHOUT_COUNTERPART[name]}")
-        return super().from_dict(options)
+        super().check_names(options)
 
     @classmethod
     def from_args(cls, namespace: argparse.Namespace) -> Self:

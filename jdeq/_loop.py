@@ -123,6 +123,7 @@ def advance(
     stalled = (jnp.where(take, residual.rel, best.rel_residual) < floor) & (
         c.k - steps >= FLOOR_WAIT
     )
+    stalled = stalled & (tol > 0)  # 0 asks for all of the iterations
     status = jnp.where(stalled, Status.STALLED, Status.MAX_ITER)
     status = jnp.where(residual.finite & (now < tol), Status.CONVERGED, status)
     alive = residual.finite | solver.recovers(c.solver)

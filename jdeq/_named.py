@@ -2,10 +2,12 @@
 
 import difflib
 import inspect
+import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+EMPTY: Mapping[str, str] = types.MappingProxyType({})
 
 
 class Registry(Generic[T]):
@@ -14,18 +16,28 @@ class Registry(Generic[T]):
     Args:
         kind: what the entries are, for messages: "solver".
         base: the class whose instances the factories make.
+        reserved: names that mean something else wherever one is named, and what.
 
     Attributes:
         entries: the factories by name, in the order in which they were registered.
     """
 
-    def __init__(self, kind: str, base: type[T]):
+    def __init__(self, kind: str, base: type[T], reserved: Mapping[str, str] = EMPTY):
         self.kind = kind
         self.base = base
+        self.reserved = reserved
         self.entries: dict[str, Callable[..., T]] = {}
 
     def register(self, name: str, factory: Callable[..., T], *, overwrite: bool = False) -> None:
         """Makes `factory` available under `name`; a taken name raises unless `overwrite`."""
+        if not isinstance(name, str) or not name.strip():
+            raise TypeError(f"the name of a {self.kind} must be a word, got {name!r}")
+        if not callable(factory):
+            raise TypeError(f"{self.kind} {name!r} must be a class or function, got {factory!r}")
+        if name in self.reserved:
+            raise ValueError(
+                f"the {self.kind} {name!r} {self.reserved[name]} and cannot be registered"
+            )
         if name in self.entries and not overwrite:
             raise ValueError(
                 f"{self.kind} {name!r} is registered already; pass overwrite=True to replace it"

@@ -73,8 +73,6 @@ class Problem:
         bound = jnp.asarray(solver.max_iter, jnp.int32)
         if limit is None:
             limit = bound
-        elif limit.ndim:
-            raise ValueError(f"max_iter must be one integer, got an array of shape {limit.shape}")
         else:
             limit = jnp.clip(limit.astype(jnp.int32), 0, bound)
         return cls(

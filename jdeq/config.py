@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import jax.numpy as jnp
 from flax import nnx
@@ -54,6 +54,14 @@ class DEQConfig(DEQOptions):
         >>> jdeq.DEQConfig(f_solver="anderson", f_options="m=3,lam=1e-4").solver().m
         3
     """
+
+    def __new__(cls, *positional: Any, **options: Any) -> Self:
+        if positional:
+            raise TypeError(
+                "DEQConfig takes its options by name: of a dict or of parsed arguments, "
+                "DEQConfig.make(args) is made"
+            )
+        return super().__new__(cls, **options)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -167,7 +175,7 @@ class DEQConfig(DEQOptions):
         if self._gradient == "ift":
             solves.append(("b", self.b_stop_mode, self.b_tol))
         for side, mode, tol in solves:
-            if mode != "rel" or tol < resolved:
+            if tol and (mode != "rel" or tol < resolved):
                 raise ValueError(
                     f"relative residuals are resolved down to {resolved:.0e} in "
                     f"{jnp.dtype(dtype).name}: {side}_stop_mode must be 'rel' and {side}_tol "

@@ -21,7 +21,7 @@ import functools
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 
@@ -168,6 +168,10 @@ class Options:
             if value is not None:  # else it is inherited
                 setattr(cls, name, value)
 
+    def __new__(cls, *_: Any, **options: Any) -> Self:
+        cls.check_names(options)
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         for name, declared in options_of(type(self)).items():
             object.__setattr__(self, name, declared.held(getattr(self, name)))
@@ -199,6 +203,12 @@ class Options:
             TypeError: an option is unknown; the message names it, and the one that may be meant.
             TypeError, ValueError: as the class itself.
         """
+        cls.check_names(options)
+        return cls(**options)
+
+    @classmethod
+    def check_names(cls, options: Collection[Any]) -> None:
+        """Raises a `TypeError` for an unknown option; names it, and the one that may be meant."""
         known = options_of(cls)
         for name in options:
             if name not in known:
@@ -206,7 +216,6 @@ class Options:
                     f"unknown {cls._what} {name!r}{suggest(str(name), known)}: "
                     f"use {', '.join(sorted(known))}"
                 )
-        return cls(**options)
 
 
 @functools.cache

@@ -189,8 +189,15 @@ def test_options_of_one_call():
 def test_mistakes_name_the_option(options, error, message):
     with pytest.raises(error, match=message):
         jdeq.get_deq(options)
-    with pytest.raises(error, match=message):
-        jdeq.get_deq(None, **options)
+    for make in (jdeq.DEQConfig, jdeq.get_deq, jdeq.DEQConfig.make):
+        with pytest.raises(error, match=message):
+            make(**options)
+
+
+def test_options_go_by_name():
+    """`DEQConfig(args)` in TorchDEQ."""
+    with pytest.raises(TypeError, match=r"DEQConfig.make\(args\)"):
+        jdeq.DEQConfig({"f_solver": "anderson"})  # pyright: ignore[reportCallIssue]
 
 
 def test_a_namespace_of_torchdeq():

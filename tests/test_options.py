@@ -113,8 +113,12 @@ def test_plain_values_and_back():
     counts: Any = {"classes": np.int64(7), "widths": (np.int32(2),), "share": np.float32(0.25)}
     counted = Settings(**counts)
     assert json.loads(json.dumps(counted.to_dict())) == counted.to_dict()
-    with pytest.raises(TypeError, match="unknown setting 'shar' .did you mean .share...: use c"):
-        Settings.from_dict({"shar": 0.3})
+    unknown: Any = {"shar": 0.3}
+    for make in (lambda: Settings.from_dict(unknown), lambda: Settings(**unknown)):
+        with pytest.raises(TypeError, match="unknown setting 'shar' .did you mean .share...: use"):
+            make()
+    with pytest.raises(TypeError, match="unknown setting 'shar'"):
+        dataclasses.replace(settings, **unknown)
 
 
 def test_a_command_line():

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from .._named import Registry
 from .base import Backward
 
-BACKWARDS: Registry[Backward] = Registry("backward", Backward)  # the package registers its own
+BACKWARDS: Registry[Backward] = Registry(  # the package registers its own
+    "backward", Backward, reserved={"auto": "is what follows --ift, of a configuration,"}
+)
 
 
 def register_backward(
@@ -14,12 +16,13 @@ def register_backward(
     """Makes a backward of your own available by name, wherever a backward is named.
 
     Args:
-        name: the name.
+        name: the name; not "auto", which in a `DEQConfig` follows `ift`.
         factory: makes a `jdeq.Backward`; usually the class itself.
         overwrite: replace a name that is taken.
 
     Raises:
         ValueError: the name is taken.
+        TypeError: the name is no word, or the factory cannot be called.
     """
     BACKWARDS.register(name, factory, overwrite=overwrite)
 

@@ -10,7 +10,9 @@ from flax import nnx
 from .._named import Registry
 from .base import KernelNorm
 
-NORMS: Registry[KernelNorm] = Registry("norm", KernelNorm)  # the package registers its own
+NORMS: Registry[KernelNorm] = Registry(  # the package registers its own
+    "norm", KernelNorm, reserved={"none": "stands for no norm"}
+)
 
 
 def register_norm(
@@ -27,6 +29,7 @@ def register_norm(
 
     Raises:
         ValueError: the name is taken.
+        TypeError: the name is no word, or the factory cannot be called.
 
     Example:
         >>> import functools, jdeq
@@ -35,8 +38,6 @@ def register_norm(
         >>> jdeq.DEQConfig(norm_type="spectral_norm_per_channel").norm_type
         'spectral_norm_per_channel'
     """
-    if name == "none":
-        raise ValueError('the norm "none" stands for no norm and cannot be registered')
     NORMS.register(name, factory, overwrite=overwrite)
 
 

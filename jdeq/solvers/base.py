@@ -27,7 +27,8 @@ class Solver(Method, abc.ABC):
         max_iter: most iterations; 0 hands `z0` on, measured.
         tol: a sample is converged when its residual is below this. None: three quarters of the
             digits of the state's dtype, `eps ** 0.75` (6e-6 in float32, 2e-12 in float64, 3e-2
-            in bfloat16). A smaller tol than the dtype resolves ends in `Status.STALLED`.
+            in bfloat16). A smaller tol than the dtype resolves ends in `Status.STALLED`. 0: no
+            sample stops early, each makes `max_iter` iterations and ends in `Status.MAX_ITER`.
         stop_mode: `"rel"` compares `||f(z) - z|| / ||f(z)||` with tol, `"abs"` the numerator alone;
             a solution `z* = 0` is only found by `"abs"`.
     """
@@ -39,7 +40,7 @@ class Solver(Method, abc.ABC):
     def __post_init__(self) -> None:
         check_int("max_iter", self.max_iter, low=0)
         if self.tol is not None:
-            check_scalar("tol", self.tol, above=0)
+            check_scalar("tol", self.tol, low=0)
         check_either("stop_mode", self.stop_mode, "rel", "abs")
 
     @property

@@ -23,7 +23,9 @@ class Fallback(Solver):
     evaluates nothing.
 
     Costs what its stages cost, and holds the history of one of them at a time. For `f` on which a
-    cheap solver does most of the samples, and a robust one the rest.
+    cheap solver does most of the samples, and a robust one the rest. The default chain ends with
+    Newton's method, which solves where acceleration wanders, and cannot be unrolled: for
+    `backward="unroll"` name a chain without it.
 
     Args:
         solvers: names or solver objects.
@@ -47,7 +49,7 @@ class Fallback(Solver):
     """
 
     solvers: tuple[str | Solver, ...] = dataclasses.field(
-        default=("anderson", "broyden"), kw_only=False
+        default=("anderson", "broyden", "newton"), kw_only=False
     )
     # an int once made
     max_iter: int | None = None  # pyright: ignore[reportIncompatibleVariableOverride]

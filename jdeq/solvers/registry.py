@@ -19,6 +19,7 @@ def register_solver(name: str, factory: Callable[..., Solver], *, overwrite: boo
 
     Raises:
         ValueError: the name is taken.
+        TypeError: the name is no word, or the factory cannot be called.
     """
     SOLVERS.register(name, factory, overwrite=overwrite)
 

@@ -1,6 +1,7 @@
 """Mistakes in configurations, layers and registrations are told by name."""
 
 import argparse
+from typing import Any
 
 import jax.numpy as jnp
 import pytest
@@ -8,6 +9,7 @@ from flax import nnx
 
 import jdeq
 from jdeq.backward.registry import BACKWARDS
+from jdeq.kernel_norms.registry import NORMS
 from jdeq.solvers.registry import SOLVERS
 
 from .cases import cases, halve
@@ -27,6 +29,24 @@ def test_a_taken_name(register, registry, name, factory, monkeypatch):
         register(name, factory)
     register(name, factory, overwrite=True)
     assert isinstance(registry.resolve(name, {}), factory)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_names_that_cannot_be_registered(overwrite, monkeypatch):
+    """A name that means something else, wherever one is named, would never be found."""
+    for registry in (SOLVERS, BACKWARDS, NORMS):
+        monkeypatch.setattr(registry, "entries", dict(registry.entries))
+    names: Any = (
+        (jdeq.register_backward, "auto", ValueError, "the backward 'auto' .*cannot be registered"),
+        (jdeq.register_norm, "none", ValueError, "the norm 'none' .*cannot be registered"),
+        (jdeq.register_solver, "", TypeError, "name of a solver must be a word, got ''"),
+        (jdeq.register_solver, jdeq.Anderson, TypeError, "name of a solver must be a word"),
+    )
+    for register, name, error, message in names:
+        with pytest.raises(error, match=message):
+            register(name, jdeq.JFB, overwrite=overwrite)
+    with pytest.raises(TypeError, match="solver 'mine' must be a class or function, got 3"):
+        jdeq.register_solver("mine", 3, overwrite=overwrite)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_factory_that_makes_something_else(monkeypatch):
@@ -50,8 +70,8 @@ def test_a_factory_that_makes_something_else(monkeypatch):
         ({"eval_f_max_iter": -1}, ValueError, "eval_f_max_iter must be >= 0"),
         ({"grad": 0}, ValueError, "grad must be >= 1, got 0"),
         ({"n_states": 0}, ValueError, "n_states must be >= 1, got 0"),
-        ({"f_tol": 0}, ValueError, "f_tol must be > 0, got 0"),
-        ({"b_tol": -1}, ValueError, "b_tol must be > 0, got -1"),
+        ({"f_tol": -1e-3}, ValueError, "f_tol must be >= 0, got -0.001"),
+        ({"b_tol": -1}, ValueError, "b_tol must be >= 0, got -1"),
         ({"eval_factor": 0}, ValueError, "eval_factor must be > 0"),
         ({"tau": 0}, ValueError, "tau must be"),
         ({"tau": 3}, ValueError, "tau must be"),

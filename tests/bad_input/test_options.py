@@ -1,6 +1,7 @@
 """Mistakes in names and settings are told at once, by name, with what would be right."""
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jdeq
@@ -37,9 +38,9 @@ DAMPED = [*ALL, jdeq.PhantomGrad]
 @cases(
     "options, classes, error, message",
     [
-        ({"tol": 0}, ALL, ValueError, "tol must be > 0, got 0"),
-        ({"tol": -1e-3}, ALL, ValueError, "tol must be > 0"),
-        ({"tol": float("nan")}, ALL, ValueError, "tol must be > 0, got nan"),
+        ({"tol": -1e-3}, ALL, ValueError, "tol must be >= 0, got -0.001"),
+        ({"tol": float("nan")}, ALL, ValueError, "tol must be >= 0, got nan"),
+        ({"tol": True}, ALL, TypeError, "tol must be a number, got True"),
         ({"max_iter": -1}, ALL, ValueError, "max_iter must be >= 0, got -1"),
         ({"max_iter": 10.0}, ALL, TypeError, "max_iter must be an int, got 10.0"),
         ({"max_iter": True}, ALL, TypeError, "max_iter must be an int, got True"),
@@ -59,7 +60,7 @@ DAMPED = [*ALL, jdeq.PhantomGrad]
         ({"unroll": 0}, [jdeq.PhantomGrad], ValueError, "unroll must be >= 1, got 0"),
         ({"steps": 1.0}, [jdeq.PhantomGrad], TypeError, "steps must be an int, got 1.0"),
         ({"solver": "gmress"}, [jdeq.IFT], ValueError, "unknown solver 'gmress'"),
-        ({"tol": 0}, [jdeq.IFT], ValueError, "tol must be > 0"),
+        ({"tol": -1}, [jdeq.IFT], ValueError, "tol must be >= 0"),
         ({"max_iter": -1}, [jdeq.IFT], ValueError, "max_iter must be >= 0"),
         ({"solver": jdeq.Broyden(), "tol": 1e-3}, [jdeq.IFT], TypeError, "set tol there"),
         ({"phantom": 3}, [jdeq.IFT], TypeError, "phantom must be a jdeq.PhantomGrad, got 3"),
@@ -77,11 +78,23 @@ def test_settings_out_of_range(options, classes, error, message):
         ({"max_iter": jnp.array(3.0)}, TypeError, "max_iter must be an int"),
         ({"max_iter": jnp.array([3, 4])}, ValueError, r"max_iter .*\(2,\)"),
         ({"max_iter": "3"}, TypeError, "max_iter must be an int, got '3'"),
+        ({"max_iter": True}, TypeError, "max_iter must be an int, got True"),
+        ({"max_iter": np.True_}, TypeError, "max_iter must be an int, got"),
+        ({"max_iter": jnp.array(True)}, TypeError, "max_iter must be an int, got"),
+        ({"max_iter": 3.0}, TypeError, "max_iter must be an int, got 3.0"),
     ],
 )
 def test_numbers_of_iterations(settings, error, message):
-    with pytest.raises(error, match=message):
-        jdeq.deq(halve, jnp.ones(2), **settings)
+    layer = jdeq.nn.DEQ(lambda z, x: halve(z))
+    for solve in (jdeq.deq, jdeq.get_deq(), lambda f, z0, **more: layer(z0, **more)):
+        with pytest.raises(error, match=message):
+            solve(halve, jnp.ones(2), **settings)
+
+
+@pytest.mark.parametrize("three", [3, np.int64(3), np.array(3), jnp.array(3)], ids=type)
+def test_numbers_of_iterations_of_any_kind(three):
+    for solve in (jdeq.deq, jdeq.get_deq()):
+        assert np.all(solve(halve, jnp.ones(2), max_iter=three)[1].steps == 3)
 
 
 @cases(

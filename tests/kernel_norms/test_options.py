@@ -82,7 +82,7 @@ class TestRegistration:
     def test_names(self):
         with pytest.raises(ValueError, match="'weight_norm' is registered already.*overwrite"):
             jdeq.register_norm("weight_norm", Scaled)
-        with pytest.raises(ValueError, match='"none"'):
+        with pytest.raises(ValueError, match="'none' stands for no norm"):
             jdeq.register_norm("none", Scaled)
         jdeq.register_norm("weight_norm", Scaled, overwrite=True)
         assert isinstance(layer("weight_norm").cell, Scaled)

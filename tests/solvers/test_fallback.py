@@ -64,7 +64,7 @@ def test_vmap_gradient_and_states():
 def test_by_name_the_iterations_are_shared():
     solver = jdeq.Fallback(("anderson", "broyden"), max_iter=41, tol=1e-4)
     assert [s.max_iter for s in solver.stages] == [21, 20]
-    assert jdeq.Fallback().max_iter == 100
+    assert [s.max_iter for s in jdeq.Fallback().stages] == [50, 50, 50]
     z, info = jdeq.deq(f, START, solver="fallback", max_iter=40, tol=1e-5)
     assert np.all(info.converged)
 
@@ -75,6 +75,29 @@ def test_a_run_time_limit_counts_over_the_stages():
         info = limited(n)
         assert np.all(info.status == Status.MAX_ITER)
         assert np.sum(np.isfinite(info.abs_trace[0])) == n
+
+
+def test_by_default_the_last_word_is_newtons():
+    """Plain iteration wanders, Anderson and Broyden fail, on tanh of 4 times a rotation."""
+    w = 4 * jax.random.orthogonal(jax.random.key(0), 32)
+    x = jax.random.normal(jax.random.key(1), (8, 32))
+    wandering = lambda z: jnp.tanh(z @ w + 0.1 * x)
+    alone = [jdeq.deq(wandering, jnp.zeros_like(x), solver=s)[1] for s in ("anderson", "broyden")]
+    z, info = jdeq.deq(wandering, jnp.zeros_like(x), solver="fallback")
+    assert not np.any([i.converged for i in alone]) and np.all(info.converged)
+    np.testing.assert_allclose(z, wandering(z), atol=1e-3)
+    with pytest.raises(ValueError, match="Newton cannot be unrolled"):
+        jdeq.deq(wandering, x, solver="fallback", backward="unroll")
+
+
+@pytest.mark.parametrize("every", [1, 4, 100])
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0, 0)])
+def test_nothing_to_solve(shape, every):
+    """An empty batch, and samples of no numbers, pass through every stage."""
+    stages = (jdeq.FixedPointIter(max_iter=9, check_every=every), jdeq.Broyden(max_iter=8))
+    z, info = jdeq.deq(lambda z: 0.5 * z, jnp.zeros(shape), solver=jdeq.Fallback(stages))
+    assert z.shape == shape and info.status.shape == shape[:1]
+    assert info.abs_trace.shape == (shape[0], 17) and (info.nfe == 0) == (shape[0] == 0)
 
 
 @pytest.mark.parametrize(

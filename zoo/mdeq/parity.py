@@ -12,7 +12,7 @@ from zoo.mdeq.full_stage import FullStage, State
 from zoo.mdeq.model import MDEQ
 from zoo.upstream.reference import Reference
 from zoo.upstream.rows import Row
-from zoo.upstream.torchdeq import BELOW_ANY_RESIDUAL, folded, plain_iteration
+from zoo.upstream.torchdeq import folded, plain_iteration
 
 
 def quantities(reference: Reference) -> Iterator[Row]:
@@ -27,7 +27,7 @@ def quantities(reference: Reference) -> Iterator[Row]:
 
     tight = plain_iteration(solve) | {"ift": True}
     phantom = {"ift": False} | {k: reference.entry("meta", "phantom", k) for k in ("grad", "tau")}
-    few = plain_iteration(BELOW_ANY_RESIDUAL) | phantom | {"f_max_iter": 6}
+    few = plain_iteration(0.0) | phantom | {"f_max_iter": 6}
     passes = (  # DEQ options, what is recorded besides logits and loss, the file of gradients
         ("eval", tight, ("u", "z_star"), None),
         ("train", tight, ("u", "z_star"), "grads_ift"),

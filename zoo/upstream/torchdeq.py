@@ -14,7 +14,6 @@ from zoo.errors import UserError
 from zoo.upstream.files import check_fields
 
 WITHOUT_EFFECT = (*jdeq.DEQConfig.WITHOUT_COUNTERPART, "mem")  # on what is compared
-BELOW_ANY_RESIDUAL = 1e-300  # a tolerance that is never met
 
 
 def deq_config(what: str, options: Any, **changes: Any) -> jdeq.DEQConfig:
@@ -34,7 +33,7 @@ def deq_config(what: str, options: Any, **changes: Any) -> jdeq.DEQConfig:
 
 
 def plain_iteration(tol: float) -> dict[str, Any]:
-    """DEQ options: iterate f, and its adjoint, down to this relative residual."""
+    """DEQ options: iterate f, and its adjoint, down to this relative residual; 0: to the end."""
     one = {"solver": "fixed_point_iter", "max_iter": 2000, "stop_mode": "rel", "tol": tol}
     return {f"{side}_{name}": value for side in ("f", "b") for name, value in one.items()}
 
@@ -59,7 +58,7 @@ def few_steps(
         tolerance: relative residual at which it stops, all samples at once.
         phantom: the steps with a gradient; none in evaluation.
     """
-    solver = jdeq.FixedPointIter(max_iter=steps - 1, tol=BELOW_ANY_RESIDUAL, stop_mode="rel")
+    solver = jdeq.FixedPointIter(max_iter=steps - 1, tol=0)
     once = jdeq.PhantomGrad(1)
     z, info = jdeq.deq(f, z0, solver=solver, backward=once)
     if tolerance:
