@@ -1,0 +1,118 @@
+"""Solves drawn by seed, solved and judged; each can be made again from its name."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from jdeq import Status
+
+from . import forward
+from .judge import FAULTS, VERDICTS
+
+_MODULES: dict[str, Any] = {"forward": forward}
+DIRECTIONS = tuple(_MODULES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Solve:
+    """A solve that was made, and what the judge says of it."""
+
+    program: Any
+    seed: int
+    call: int
+    case: Any
+    outcome: Any
+    verdict: np.ndarray
+    excess: np.ndarray
+
+    @property
+    def direction(self) -> str:
+        return self.program.name.split("/")[0]
+
+    @property
+    def name(self) -> str:
+        return f"{self.seed}:{self.call}:{self.program.name}"
+
+    @property
+    def converged(self) -> np.ndarray:
+        return self.outcome.status == Status.CONVERGED
+
+    @property
+    def faults(self) -> np.ndarray:
+        """The samples at fault."""
+        return np.flatnonzero(np.isin(self.verdict, FAULTS))
+
+    def fault_lines(self) -> Iterator[dict[str, Any]]:
+        for i in self.faults:
+            yield {"replay": self.name, **self.sample(i)}
+
+    def sample(self, i: int) -> dict[str, Any]:
+        """What there is to know of a sample, in units of its scale."""
+        case, outcome, scale = self.case, self.outcome, self.case.scale[i, 0]
+        return {
+            "sample": int(i),
+            "verdict": VERDICTS[self.verdict[i]],
+            "family": case.family.name,
+            "excess": float(self.excess[i]),
+            "tol": case.tol,
+            "scale": f"2^{int(np.log2(scale))}",
+            "limit": case.limit,
+            "status": Status(int(outcome.status[i])).name,
+            "abs_residual": float(outcome.abs_residual[i]),
+            "rel_residual": float(outcome.rel_residual[i]),
+            **case.describe(i),
+            "z": (outcome.z[i] / scale).tolist(),
+        }
+
+    def describe(self) -> str:
+        """All samples, for people."""
+        lines = [self.name]
+        for i in range(len(self.verdict)):
+            mark = "FAULT" if i in self.faults else "     "
+            parts = (f"{k} {_short(v)}" for k, v in self.sample(i).items())
+            lines.append(f"{mark} " + ", ".join(parts))
+        return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return "[" + " ".join(map(_short, value)) + "]"
+    return str(value)
+
+
+def programs(directions: Sequence[str]) -> list[Any]:
+    """What is to be compiled."""
+    return [p for d in directions for p in _MODULES[d].PROGRAMS]
+
+
+def make(program: Any, seed: int, call: int, family: str = "") -> Solve | None:
+    """The solve of these numbers, unless its family's name does not hold `family`."""
+    module = _MODULES[program.name.split("/")[0]]
+    case = module.draw(program, seed, call)
+    if family not in case.family.name:
+        return None
+    outcome = module.run(case)
+    return Solve(program, seed, call, case, outcome, *module.judge(case, outcome))
+
+
+def solves(program: Any, seed: int, count: int, family: str = "") -> Iterator[Solve]:
+    """The first `count`; none, if the program has no such family."""
+    if any(family in f.name for f in program.families):
+        made = (make(program, seed, call, family) for call in itertools.count())
+        yield from itertools.islice((s for s in made if s is not None), count)
+
+
+def replay(name: str) -> Solve:
+    """The solve of this name."""
+    seed, call, program = name.split(":", 2)
+    for candidate in programs(DIRECTIONS):
+        if candidate.name == program:
+            solve = make(candidate, int(seed), int(call))
+            assert solve is not None
+            return solve
+    raise SystemExit(f"no program {program!r}")
