@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def record(tally: Tally, solve: Solve) -> None:
-    key = Key(solve.direction, solve.case.family.name, solve.program.variant)
+    key = Key(solve.program.direction, solve.case.family.name, solve.program.variant)
     tally.add(key, solve.verdict, solve.converged, solve.outcome.nfe)
 
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from jdeq import Status
 
-from . import forward
-from .judge import FAULTS, VERDICTS
+from . import backward, forward
+from .cases import Case, Outcome, Program
+from .judge import FAULTS, VERDICTS, judge
 
-_MODULES: dict[str, Any] = {"forward": forward}
+_MODULES: dict[str, Any] = {"forward": forward, "backward": backward}
 DIRECTIONS = tuple(_MODULES)
 
 
@@ -20,17 +21,13 @@ DIRECTIONS = tuple(_MODULES)
 class Solve:
     """A solve that was made, and what the judge says of it."""
 
-    program: Any
+    program: Program
     seed: int
     call: int
-    case: Any
-    outcome: Any
+    case: Case
+    outcome: Outcome
     verdict: np.ndarray
     excess: np.ndarray
-
-    @property
-    def direction(self) -> str:
-        return self.program.name.split("/")[0]
 
     @property
     def name(self) -> str:
@@ -55,15 +52,11 @@ class Solve:
         return {
             "sample": int(i),
             "verdict": VERDICTS[self.verdict[i]],
-            "family": case.family.name,
             "excess": float(self.excess[i]),
-            "tol": case.tol,
-            "scale": f"2^{int(np.log2(scale))}",
-            "limit": case.limit,
+            **case.sample(i),
             "status": Status(int(outcome.status[i])).name,
             "abs_residual": float(outcome.abs_residual[i]),
             "rel_residual": float(outcome.rel_residual[i]),
-            **case.describe(i),
             "z": (outcome.z[i] / scale).tolist(),
         }
 
@@ -85,22 +78,22 @@ def _short(value: Any) -> str:
     return str(value)
 
 
-def programs(directions: Sequence[str]) -> list[Any]:
+def programs(directions: Sequence[str]) -> list[Program]:
     """What is to be compiled."""
     return [p for d in directions for p in _MODULES[d].PROGRAMS]
 
 
-def make(program: Any, seed: int, call: int, family: str = "") -> Solve | None:
+def make(program: Program, seed: int, call: int, family: str = "") -> Solve | None:
     """The solve of these numbers, unless its family's name does not hold `family`."""
-    module = _MODULES[program.name.split("/")[0]]
+    module = _MODULES[program.direction]
     case = module.draw(program, seed, call)
     if family not in case.family.name:
         return None
     outcome = module.run(case)
-    return Solve(program, seed, call, case, outcome, *module.judge(case, outcome))
+    return Solve(program, seed, call, case, outcome, *judge(case, outcome))
 
 
-def solves(program: Any, seed: int, count: int, family: str = "") -> Iterator[Solve]:
+def solves(program: Program, seed: int, count: int, family: str = "") -> Iterator[Solve]:
     """The first `count`; none, if the program has no such family."""
     if any(family in f.name for f in program.families):
         made = (make(program, seed, call, family) for call in itertools.count())

@@ -27,6 +27,7 @@ class Answer:
         lipschitz: (B,) of f near the solutions.
         gap: (B,) how far from a root a residual says how far it is; inf: everywhere.
         floor: (B,) without a solution: no residual is smaller. 0 if they vanish at infinity.
+        free: (B, n, n) a projection: directions in which any step leads to another solution.
     """
 
     roots: np.ndarray | None
@@ -34,6 +35,19 @@ class Answer:
     lipschitz: Any = None
     gap: Any = np.inf
     floor: Any = None
+    free: Any = None
+
+    def nearest(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The solution (B, n) next to `u`, and `|(I - J)^-1|` (B,) there."""
+        assert self.roots is not None
+        away = np.abs(self.roots - u[..., None])
+        which = np.argmin(np.where(np.isnan(away), np.inf, away), -1)[..., None]
+        root, inverse = (
+            np.take_along_axis(x, which, -1)[..., 0] for x in (self.roots, self.inverse)
+        )
+        if self.free is not None:
+            root = root + (self.free @ (u - root)[..., None])[..., 0]
+        return root, inverse.max(-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +151,7 @@ def _square(p: Params) -> Answer:
 def _null(rng: Random, batch: int, n: int, others: np.ndarray, share: float) -> Params:
     """An affine map with the eigenvalue 1, exactly; `share` of b lies along its eigenvector."""
     w, vectors = matrices.exact(rng, np.concatenate([np.ones((batch, 1)), others], -1))
-    weights = np.round(16 * rng.uniform(0.5, 2, (batch, n))) / 16
+    weights = np.round(4 * rng.uniform(0.5, 2, (batch, n))) / 4
     weights[:, 0] *= share
     return {"w": w, "b": (vectors @ weights[..., None])[..., 0]}
 
@@ -146,6 +160,18 @@ def _inconsistent_floor(p: Params) -> np.ndarray:
     """The part of b along the left null vector of I - W."""
     left = np.linalg.svd(np.eye(p["w"].shape[-1]) - p["w"])[0][..., -1]
     return np.abs((left * p["b"]).sum(-1))
+
+
+def _solvable_though_singular(p: Params) -> Answer:
+    """The answer if b is in the range, exactly; else nothing is known."""
+    gap = np.eye(p["w"].shape[-1]) - p["w"]
+    pseudo = np.linalg.pinv(gap, rcond=1e-10)
+    roots = pseudo @ p["b"][..., None]
+    known = _length((gap @ roots)[..., 0] - p["b"]) <= 1e-12 * _length(p["b"])
+    inverse = np.where(known, np.linalg.norm(pseudo, 2, (-2, -1)), np.inf)
+    lipschitz = np.linalg.norm(p["w"], 2, (-2, -1))
+    free = np.eye(p["w"].shape[-1]) - pseudo @ gap
+    return Answer(roots, _spread(inverse, roots), lipschitz, free=free)
 
 
 def _sixteenths(rng: Random, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
@@ -255,8 +281,14 @@ SOLVABLE = (
         lambda rng, b, n: matrices.triangular(rng, rng.uniform(-0.8, 0.8, (b, n)), 5),
         narrowest=2,
     ),
-    affine("rotation", lambda rng, b, n: matrices.rotation(rng, b, n, 0.9, 1)[:, :n, :n] * 0.999),
+    affine("rotation", lambda rng, b, n: 0.999 * matrices.rotation(rng, b, n, 0.9, 1)),
     Family("huge solution", "affine", lambda r, b, n: _near_one(r, b, n, (1, -1)), linear),
+    Family(
+        "singular I - J, solvable",
+        "affine",
+        lambda rng, b, n: _null(rng, b, n, rng.choice((-1, 0, 0.5), (b, n - 1)), 0),
+        _solvable_though_singular,
+    ),
     Family("z* = 0, affine", "affine", _at_zero, linear, tame=True),
     Family("z* = 0, tanh", "tanh", _at_zero, contracting("tanh"), tame=True),
     _net("tanh", "tanh"),
@@ -278,6 +310,13 @@ UNSOLVABLE = (
         "affine",
         lambda rng, b, n: _null(rng, b, n, _sixteenths(rng, -2, 0.8, (b, n - 1)), 1),
         none(_inconsistent_floor),
+    ),
+    Family(
+        "J = I",
+        "affine",
+        lambda rng, b, n: {"w": np.tile(np.eye(n), (b, 1, 1)), "b": spread(-0.5, 1)(rng, (b, n))},
+        none(lambda p: _length(p["b"])),
+        symmetric=True,
     ),
     Family("rotation and drift", "affine", _screw, none(lambda p: np.abs(p["b"][:, -1]))),
     scalar(

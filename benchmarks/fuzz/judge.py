@@ -1,12 +1,12 @@
-"""The judge of forward solves, in float64 and in units of each problem's scale.
+"""The judge, in float64 and in units of each problem's scale.
 
-With F = f(u) - u as NumPy has it and `claim` what the tolerance says of |F|, `tol` or `tol |f(u)|`,
-f as computed is off by at most
+With F = f(u) - u as NumPy has it and `claim` what the tolerance says of |F| (`tol |f(u)|`, `tol`,
+or `tol |b|` where b is a cotangent), f as computed is off by at most
 
     rho(u) = eps |f(u)| + 32 eps_w (|u| + |f(u)| + | |W| |u| | + |b|) + what underflows,
 
-where `eps` is the state's, and `eps_w` that of the dtype f is computed in. A state that says
-CONVERGED is at fault unless
+where `eps` is the state's, and `eps_w` that of the dtype f is computed in. A sample that is
+CONVERGED is at fault if it has no solution, and otherwise unless
 
     |F| <= 1.1 claim + 4 rho                                            (its residual), and
     |u - u*| <= K |(I - J)^-1| (claim at u* + rho(u*)),  K = 4          (its distance).
@@ -16,21 +16,18 @@ The second follows from the first. |u - u*| <= |(I - J)^-1| |F|, and in relative
 is enough, and K has another 2 for the curvature. Beyond that the tolerance says nothing of the
 distance; a state that has run away is told by `K cond tol` times the larger of |u*| and |u0|. Where
 a root's surroundings (`gap`) are smaller than that, K `gap` is what counts.
+
+A problem without a solution is judged where the tolerance can tell: the start's residual, and the
+smallest there is, are above 3 claim. Where residuals vanish at infinity, `tol` is 1e-3 at most.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
 
 from jdeq import Status
 
+from .cases import MAX_ITER, Case, Outcome
 from .formulas import exactly, wide_of
-
-if TYPE_CHECKING:
-    from .forward import Case, Outcome
 
 K = 4.0
 WEIGHTS = 32
@@ -47,92 +44,90 @@ RIGHT, UNSOLVED, NOT_JUDGED, NO_SOLUTION, RESIDUAL, DISTANCE, NOT_FINITE = range
 FAULTS = (NO_SOLUTION, RESIDUAL, DISTANCE, NOT_FINITE)
 
 
-def norm(x: np.ndarray) -> np.ndarray:
-    """2-norm over the last axis, of squares that do not overflow."""
+def judge(case: Case, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
+    """A verdict per sample, and by what factor of its bound the state is off."""
     with np.errstate(all="ignore"):
-        size = np.abs(x).max(-1)
-        usable = np.where((size > 0) & np.isfinite(size), size, 1)
-        return usable * np.sqrt(((x / usable[..., None]) ** 2).sum(-1))
+        converged = outcome.status == Status.CONVERGED
+        u, u0 = outcome.z / case.scale, case.z0 / case.scale
+        fu, f0 = (exactly(case.family.formula, case.p, x) for x in (u, u0))
+        begun = _norm(u0) + _norm(f0 - u0)
+        allowed = case.slack * _claimed(case, fu, begun) + 4 * _rounding(case, u, fu)
+        excess = _norm(fu - u) / allowed
+        if case.answer.roots is None:
+            judged = _clear(case, f0, _norm(f0 - u0))
+            verdict = np.where(converged, NO_SOLUTION, RIGHT)
+        else:
+            distance, judged = _distance(case, u, u0, begun)
+            judged |= converged
+            verdict = np.where(converged, np.where(distance <= 1, RIGHT, DISTANCE), UNSOLVED)
+            excess = np.where(verdict == DISTANCE, distance, excess)
+        verdict = np.where(judged, verdict, NOT_JUDGED)
+        wrong = converged & (verdict == RIGHT) & ~(excess <= 1)
+        verdict = np.where(wrong, RESIDUAL, verdict)
+    return np.where(_finite(case, outcome, converged), verdict, NOT_FINITE), excess
 
 
-def rounding(case: Case, u: np.ndarray, fu: np.ndarray) -> np.ndarray:
+def _finite(case: Case, outcome: Outcome, converged: np.ndarray) -> np.ndarray:
+    """The state is, so is what was measured, and nobody says that a contraction is not."""
+    measured = np.isfinite(outcome.abs_residual) & np.isfinite(outcome.rel_residual)
+    broken = (outcome.status == Status.NONFINITE) & case.family.tame
+    return np.isfinite(outcome.z).all(-1) & (~converged | measured) & ~broken
+
+
+def _distance(
+    case: Case, u: np.ndarray, u0: np.ndarray, begun: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """|u - u*| as a factor of its bound; where a solver has no excuse for not arriving."""
+    root, inverse = case.answer.nearest(u)
+    rho, claimed = _rounding(case, root, root), _claimed(case, root, begun)
+    resolved = _claim(case, root) > 4 * rho
+    resolved &= np.abs(root * case.scale).max(-1) < float(jnp.finfo(case.program.dtype).max)
+    if case.claim_of == "f":
+        condition = inverse * (1 + case.answer.lipschitz) * case.tol
+        farthest = condition * np.maximum(_norm(root), _norm(u0))
+        claimed = np.where(condition > 1 / 4, farthest / inverse, claimed)
+    bound = inverse * (case.slack * claimed + rho)
+    gap = case.answer.gap
+    bound = K * np.where(bound > gap / 8, np.maximum(bound, gap), bound)
+    return _norm(u - root) / bound, resolved & (case.limit == MAX_ITER)
+
+
+def _clear(case: Case, f0: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Where a residual below the tolerance could only come of running away."""
+    floor, unit = case.answer.floor, case.tol / (case.scale[0, 0] if case.claim_of == "1" else 1)
+    least = 0 if case.claim_of == "f" else 3 * _claim(case, f0)
+    bounded = np.where(floor == 0, unit <= 1e-3, floor > least)
+    return (first > 3 * _claim(case, f0)) & bounded
+
+
+def _claim(case: Case, fu: np.ndarray) -> np.ndarray:
+    of = {
+        "f": lambda: _norm(fu),
+        "b": lambda: _norm(case.p["b"]),
+        "1": lambda: 1 / case.scale[:, 0],
+    }
+    return case.tol * of[case.claim_of]()
+
+
+def _claimed(case: Case, fu: np.ndarray, begun: np.ndarray) -> np.ndarray:
+    """The claim; of a solution 0 in relative mode, that the error is `tol` times the start's."""
+    roots = case.answer.roots
+    at_zero = roots is not None and case.claim_of == "f" and not roots.any()
+    return case.tol * begun if at_zero else _claim(case, fu)
+
+
+def _rounding(case: Case, u: np.ndarray, fu: np.ndarray) -> np.ndarray:
     """rho(u)."""
     dtype = jnp.finfo(case.program.dtype)
     eps, eps_wide = float(dtype.eps), float(jnp.finfo(wide_of(case.program.dtype)).eps)
-    with np.errstate(all="ignore"):
-        products = norm((np.abs(case.p["w"]) * np.abs(u)[:, None, :]).sum(-1))
-        terms = norm(u) + norm(fu) + products + norm(case.p["b"])
-        underflow = 4 * u.shape[1] * float(dtype.smallest_normal) / case.scale[:, 0]
-        return eps * norm(fu) + WEIGHTS * eps_wide * terms + underflow
+    products = _norm((np.abs(case.p["w"]) * np.abs(u)[:, None, :]).sum(-1))
+    terms = _norm(u) + _norm(fu) + products + _norm(case.p["b"])
+    underflow = 4 * u.shape[1] * float(dtype.smallest_normal) / case.scale[:, 0]
+    return eps * _norm(fu) + WEIGHTS * eps_wide * terms + underflow
 
 
-def claim(case: Case, fu: np.ndarray) -> np.ndarray:
-    relative = case.program.mode == "rel"
-    return case.tol * norm(fu) if relative else case.tol / case.scale[:, 0]
-
-
-def _claimed(case: Case, u: np.ndarray, fu: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """The claim; of a solution 0 in relative mode, that the error is `tol` times the start's."""
-    roots = case.answer.roots
-    at_zero = roots is not None and case.program.mode == "rel" and not roots.any()
-    return case.tol * start if at_zero else claim(case, fu)
-
-
-def judge(case: Case, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
-    """A verdict per sample, and by what factor of its bound the state is off."""
-    converged = outcome.status == Status.CONVERGED
-    u, u0 = outcome.z / case.scale, case.z0 / case.scale
-    fu, f0 = (exactly(case.family.formula, case.p, x) for x in (u, u0))
-    with np.errstate(all="ignore"):
-        residual = norm(fu - u)
-        start = norm(u0) + norm(f0 - u0)
-        allowed = 1.1 * _claimed(case, u, fu, start) + 4 * rounding(case, u, fu)
-        excess = residual / allowed
-    if case.solvable:
-        verdict, distance = _by_answer(case, u, norm(u0), start, converged)
-        excess = np.where(verdict == DISTANCE, distance, excess)
-    else:
-        with np.errstate(all="ignore"):
-            clear = norm(f0 - u0) > 3 * claim(case, f0)
-        vanishing, unit = case.answer.floor == 0, case.tol / _per_unit(case)
-        clear &= np.where(vanishing, unit <= 1e-3, _floor_is_clear(case))
-        verdict = np.where(clear, np.where(converged, NO_SOLUTION, RIGHT), NOT_JUDGED)
-    wrong_residual = converged & ~(residual <= allowed) & (verdict == RIGHT)
-    verdict = np.where(wrong_residual, RESIDUAL, verdict)
-    finite = np.isfinite(outcome.z).all(-1)
-    finite &= ~converged | (np.isfinite(outcome.abs_residual) & np.isfinite(outcome.rel_residual))
-    finite &= (outcome.status != Status.NONFINITE) | (not case.family.tame)
-    return np.where(finite, verdict, NOT_FINITE), excess
-
-
-def _per_unit(case: Case) -> float:
-    return 1.0 if case.program.mode == "rel" else case.scale[0, 0]
-
-
-def _floor_is_clear(case: Case) -> np.ndarray:
-    """That no residual is below an absolute tolerance."""
-    return (case.program.mode == "rel") | (case.answer.floor > 3 * case.tol / _per_unit(case))
-
-
-def _by_answer(
-    case: Case, u: np.ndarray, size0: np.ndarray, start: np.ndarray, converged: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    answer = case.answer
-    with np.errstate(all="ignore"):
-        away = np.abs(answer.roots - u[..., None])
-        nearest = np.argmin(np.where(np.isnan(away), np.inf, away), -1)[..., None]
-        pick = lambda x: np.take_along_axis(x, nearest, -1)[..., 0]
-        root, inverse = pick(answer.roots), pick(answer.inverse).max(-1)
-        rho = rounding(case, root, root)
-        claimed = _claimed(case, root, root, start)
-        if case.program.mode == "rel":
-            condition = inverse * (1 + answer.lipschitz)
-            says_nothing = condition * case.tol > 1 / 4
-            farthest = condition * case.tol * np.maximum(norm(root), size0)
-            claimed = np.where(says_nothing, farthest / inverse, claimed)
-        bound = inverse * (claimed + rho)
-        bound = K * np.where(bound > answer.gap / 8, np.maximum(bound, answer.gap), bound)
-        off = norm(u - root) / bound
-    resolved = claim(case, root) > 4 * rho
-    missed = np.where(resolved & (case.limit > 20), UNSOLVED, NOT_JUDGED)
-    return np.where(converged, np.where(off <= 1, RIGHT, DISTANCE), missed), off
+def _norm(x: np.ndarray) -> np.ndarray:
+    """2-norm over the last axis, of squares that do not overflow."""
+    size = np.abs(x).max(-1)
+    usable = np.where((size > 0) & np.isfinite(size), size, 1)
+    return usable * np.sqrt(((x / usable[..., None]) ** 2).sum(-1))
