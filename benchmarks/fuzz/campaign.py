@@ -83,13 +83,16 @@ def programs(directions: Sequence[str]) -> list[Program]:
     return [p for d in directions for p in _MODULES[d].PROGRAMS]
 
 
+def draw(program: Program, seed: int, call: int) -> Case:
+    return _MODULES[program.direction].draw(program, seed, call)
+
+
 def make(program: Program, seed: int, call: int, family: str = "") -> Solve | None:
     """The solve of these numbers, unless its family's name does not hold `family`."""
-    module = _MODULES[program.direction]
-    case = module.draw(program, seed, call)
+    case = draw(program, seed, call)
     if family not in case.family.name:
         return None
-    outcome = module.run(case)
+    outcome = _MODULES[program.direction].run(case)
     return Solve(program, seed, call, case, outcome, *judge(case, outcome))
 
 

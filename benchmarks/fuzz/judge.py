@@ -52,7 +52,7 @@ def judge(case: Case, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
         fu, f0 = (exactly(case.family.formula, case.p, x) for x in (u, u0))
         begun = _norm(u0) + _norm(f0 - u0)
         allowed = case.slack * _claimed(case, fu, begun) + 4 * _rounding(case, u, fu)
-        excess = _norm(fu - u) / allowed
+        excess = _ratio(_norm(fu - u), allowed)
         if case.answer.roots is None:
             judged = _clear(case, f0, _norm(f0 - u0))
             verdict = np.where(converged, NO_SOLUTION, RIGHT)
@@ -80,8 +80,10 @@ def _distance(
     """|u - u*| as a factor of its bound; where a solver has no excuse for not arriving."""
     root, inverse = case.answer.nearest(u)
     rho, claimed = _rounding(case, root, root), _claimed(case, root, begun)
-    resolved = _claim(case, root) > 4 * rho
-    resolved &= np.abs(root * case.scale).max(-1) < float(jnp.finfo(case.program.dtype).max)
+    dtype = jnp.finfo(case.program.dtype)
+    between = case.answer.lipschitz * float(dtype.eps) * _norm(root)  # states that it can hold
+    resolved = _claim(case, root) > 4 * (rho + between)
+    resolved &= np.abs(root * case.scale).max(-1) < float(dtype.max)
     if case.claim_of == "f":
         condition = inverse * (1 + case.answer.lipschitz) * case.tol
         farthest = condition * np.maximum(_norm(root), _norm(u0))
@@ -89,7 +91,7 @@ def _distance(
     bound = inverse * (case.slack * claimed + rho)
     gap = case.answer.gap
     bound = K * np.where(bound > gap / 8, np.maximum(bound, gap), bound)
-    return _norm(u - root) / bound, resolved & (case.limit == MAX_ITER)
+    return _ratio(_norm(u - root), bound), resolved & (case.limit == MAX_ITER)
 
 
 def _clear(case: Case, f0: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -124,6 +126,10 @@ def _rounding(case: Case, u: np.ndarray, fu: np.ndarray) -> np.ndarray:
     terms = _norm(u) + _norm(fu) + products + _norm(case.p["b"])
     underflow = 4 * u.shape[1] * float(dtype.smallest_normal) / case.scale[:, 0]
     return eps * _norm(fu) + WEIGHTS * eps_wide * terms + underflow
+
+
+def _ratio(x: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    return np.where(x == 0, 0, x / bound)
 
 
 def _norm(x: np.ndarray) -> np.ndarray:
