@@ -34,6 +34,7 @@ def drawn(family, program=PROGRAM):
 @pytest.mark.parametrize("family", SOLVABLE, ids=lambda f: f.name)
 def test_the_answers_are_fixed_points(family):
     p, answer = drawn(family)
+    assert answer.roots is not None
     assert not np.isnan(answer.roots).all(-1).any()
     for u in np.moveaxis(answer.roots, -1, 0):
         there = ~np.isnan(u)
@@ -47,8 +48,8 @@ def test_the_answers_are_fixed_points(family):
 @pytest.mark.parametrize("family", UNSOLVABLE, ids=lambda f: f.name)
 def test_no_residual_is_below_the_floor(family):
     p, answer = drawn(family)
-    rng = np.random.default_rng(1)
-    least = np.full(len(answer.floor), np.inf)
+    assert answer.floor is not None
+    rng, least = np.random.default_rng(1), np.full(len(answer.floor), np.inf)
     for size in 10.0 ** np.linspace(-2, 6, 400):
         u = size * rng.normal(size=p["b"].shape)
         with np.errstate(over="ignore"):
@@ -75,6 +76,7 @@ def test_the_judge_accepts_the_solution_and_no_neighbour():
     seen, judged = set(), 0
     for case in cases(solvable=True):
         roots = case.answer.roots
+        assert roots is not None
         first = np.argmin(np.isnan(roots), -1)[..., None]
         root = np.take_along_axis(roots, first, -1)[..., 0]
         exact = (case.scale * root).astype(case.program.dtype).astype(float)

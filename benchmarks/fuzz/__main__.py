@@ -37,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_disable_most_optimizations", True)  # compiling is what takes time
     if args.replay is not None:
-        solve = replay(args.replay)
+        try:
+            solve = replay(args.replay)
+        except ValueError:
+            raise SystemExit(f"no solve is named {args.replay!r}") from None
         print(solve.describe())
         return int(bool(solve.faults.size))
     chosen = [

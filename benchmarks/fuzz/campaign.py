@@ -87,28 +87,24 @@ def draw(program: Program, seed: int, call: int) -> Case:
     return _MODULES[program.direction].draw(program, seed, call)
 
 
-def make(program: Program, seed: int, call: int, family: str = "") -> Solve | None:
-    """The solve of these numbers, unless its family's name does not hold `family`."""
+def make(program: Program, seed: int, call: int) -> Solve:
+    """The solve of these numbers."""
     case = draw(program, seed, call)
-    if family not in case.family.name:
-        return None
     outcome = _MODULES[program.direction].run(case)
     return Solve(program, seed, call, case, outcome, *judge(case, outcome))
 
 
 def solves(program: Program, seed: int, count: int, family: str = "") -> Iterator[Solve]:
-    """The first `count`; none, if the program has no such family."""
+    """The first `count` of a family whose name holds `family`; none, if there is no such family."""
     if any(family in f.name for f in program.families):
-        made = (make(program, seed, call, family) for call in itertools.count())
-        yield from itertools.islice((s for s in made if s is not None), count)
+        numbers = itertools.count()
+        wanted = (c for c in numbers if family in draw(program, seed, c).family.name)
+        for call in itertools.islice(wanted if family else numbers, count):
+            yield make(program, seed, call)
 
 
 def replay(name: str) -> Solve:
-    """The solve of this name."""
+    """The solve of this name; raises a `ValueError` if there is none."""
     seed, call, program = name.split(":", 2)
-    for candidate in programs(DIRECTIONS):
-        if candidate.name == program:
-            solve = make(candidate, int(seed), int(call))
-            assert solve is not None
-            return solve
-    raise SystemExit(f"no program {program!r}")
+    (found,) = (p for p in programs(DIRECTIONS) if p.name == program)
+    return make(found, int(seed), int(call))

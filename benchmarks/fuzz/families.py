@@ -30,7 +30,7 @@ class Answer:
         free: (B, n, n) a projection: directions in which any step leads to another solution.
     """
 
-    roots: np.ndarray | None
+    roots: Any
     inverse: Any = None
     lipschitz: Any = None
     gap: Any = np.inf
