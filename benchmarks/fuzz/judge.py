@@ -17,8 +17,9 @@ is enough, and K has another 2 for the curvature. Beyond that the tolerance says
 distance; a state that has run away is told by `K cond tol` times the larger of |u*| and |u0|. Where
 a root's surroundings (`gap`) are smaller than that, K `gap` is what counts.
 
-A problem without a solution is judged where the tolerance can tell: the start's residual, and the
-smallest there is, are above 3 claim. Where residuals vanish at infinity, `tol` is 1e-3 at most.
+A problem without a solution is judged where the tolerance and the dtype can tell: the start's
+residual, and the smallest there is, are above 3 times what either makes of |u0| and |f(u0)|. Where
+residuals vanish at infinity, `tol` is 1e-3 at most, and |u0| and |f(u0)| are 1e3.
 """
 
 import jax.numpy as jnp
@@ -30,18 +31,19 @@ from .cases import MAX_ITER, Case, Outcome
 from .formulas import exactly, wide_of
 
 K = 4.0
-WEIGHTS = 32
+WEIGHTS, FARTHEST = 32, 1e3
 VERDICTS = (
     "right",
     "unsolved",
     "not judged",
     "a: no solution",
+    "a: at infinity",
     "b: residual",
     "b: distance",
     "c: not finite",
 )
-RIGHT, UNSOLVED, NOT_JUDGED, NO_SOLUTION, RESIDUAL, DISTANCE, NOT_FINITE = range(len(VERDICTS))
-FAULTS = (NO_SOLUTION, RESIDUAL, DISTANCE, NOT_FINITE)
+RIGHT, UNSOLVED, NOT_JUDGED, *FAULTS = range(len(VERDICTS))
+NO_SOLUTION, AT_INFINITY, RESIDUAL, DISTANCE, NOT_FINITE = FAULTS
 
 
 def judge(case: Case, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
@@ -54,8 +56,9 @@ def judge(case: Case, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
         allowed = case.slack * _claimed(case, fu, begun) + 4 * _rounding(case, u, fu)
         excess = _ratio(_norm(fu - u), allowed)
         if case.answer.roots is None:
-            judged = _clear(case, f0, _norm(f0 - u0))
-            verdict = np.where(converged, NO_SOLUTION, RIGHT)
+            judged = _clear(case, u0, f0)
+            fault = np.where(case.answer.floor == 0, AT_INFINITY, NO_SOLUTION)
+            verdict = np.where(converged, fault, RIGHT)
         else:
             distance, judged = _distance(case, u, u0, begun)
             judged |= converged
@@ -94,12 +97,15 @@ def _distance(
     return _ratio(_norm(u - root), bound), resolved & (case.limit == MAX_ITER)
 
 
-def _clear(case: Case, f0: np.ndarray, first: np.ndarray) -> np.ndarray:
+def _clear(case: Case, u0: np.ndarray, f0: np.ndarray) -> np.ndarray:
     """Where a residual below the tolerance could only come of running away."""
-    floor, unit = case.answer.floor, case.tol / (case.scale[0, 0] if case.claim_of == "1" else 1)
-    least = 0 if case.claim_of == "f" else 3 * _claim(case, f0)
-    bounded = np.where(floor == 0, unit <= 1e-3, floor > least)
-    return (first > 3 * _claim(case, f0)) & bounded
+    floor, first = case.answer.floor, _norm(f0 - u0)
+    size = np.maximum(_norm(u0), _norm(f0))
+    eps = float(jnp.finfo(case.program.dtype).eps)
+    unit = case.tol / (case.scale[0, 0] if case.claim_of == "1" else 1)
+    told = 3 * np.maximum(eps * size, np.maximum(_claim(case, u0), _claim(case, f0)))
+    vanishing = (unit <= 1e-3) & (size <= FARTHEST)
+    return (first > told) & np.where(floor == 0, vanishing, floor > told)
 
 
 def _claim(case: Case, fu: np.ndarray) -> np.ndarray:
