@@ -38,6 +38,7 @@ def blocks(language, page=PAGE):
     return re.findall(rf"```{language}\n(.*?)```", page, re.S)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("as_users_run_it")
 def test_extensions_by_name_from_python(capsys):
     names = {}

@@ -50,6 +50,7 @@ def test_what_an_eager_call_was_given_is_freed(backward, use):
     assert [ref() is None for ref in watched] == [True] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("solver", "backward"), PAIRS)
 def test_no_tracer_leaks(solver, backward):
     w, x = jnp.asarray(W), jnp.asarray(X)

@@ -98,6 +98,7 @@ def test_a_solver_is_a_pytree():
     np.testing.assert_array_equal(jax.tree.leaves(copied), jax.tree.leaves(back))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backward", BACKWARDS.values(), ids=BACKWARDS)
 def test_the_gradient_of_the_rest(backward):
     """By every backward; that of an implicit one does not depend on how z* was found."""
@@ -130,6 +131,7 @@ def test_the_gradient_of_the_rest(backward):
     np.testing.assert_allclose(batched, jnp.stack([grads[0]] * 2), rtol=1e-8, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_unrolling_reaches_the_settings():
     """Against finite differences, two iterations in."""
 

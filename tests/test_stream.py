@@ -51,6 +51,7 @@ def test_a_broken_request_hurts_no_other():
     np.testing.assert_allclose(z[others], 1 / (1 - x[others]), rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_states_unlike_requests():
     x = jnp.linspace(1.0, 2.0, 9)
     z0 = {"a": jnp.ones((9, 2)), "b": jnp.zeros((9,))}

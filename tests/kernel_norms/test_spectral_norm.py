@@ -85,6 +85,7 @@ def test_norm_of_every_kind_of_kernel(kind):
     np.testing.assert_allclose(size, 0.7, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_kernel_of_a_nested_module_is_covered():
     net = Net(nnx.Rngs(0))
     norm = jdeq.nn.SpectralNorm(net, filter_out="blocks.1", n_power_iterations=500)
@@ -199,6 +200,7 @@ def test_dtypes(dtype):
     assert {norm.vectors[""][n][...].dtype for n in ("u", "v")} == {jnp.dtype(wide)}
 
 
+@pytest.mark.slow
 def test_remat_and_vmap():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 5)))
     norm = jdeq.nn.SpectralNorm(linear())

@@ -37,6 +37,7 @@ def test_output_is_the_fixed_point():
     assert np.all(info.converged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"ift": True}, {"grad": 3, "tau": 0.8}])
 @pytest.mark.parametrize("norm_type", ["none", "weight_norm"])
 def test_the_layer_learns(options, norm_type):
@@ -55,6 +56,7 @@ def test_evaluation_has_its_own_iterations():
     assert layer(f_max_iter=2, eval_f_max_iter=7).config.solver(train=False).max_iter == 7
 
 
+@pytest.mark.slow
 def test_gradients_flow_in_evaluation_too():
     deq = layer()
     deq.eval()

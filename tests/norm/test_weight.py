@@ -52,6 +52,7 @@ def test_linen_parameters():
         assert all(layers[name][k] is raw[k] for k in raw if k != "kernel")
 
 
+@pytest.mark.slow
 def test_equinox_modules():
     mlp = equinox.nn.MLP(3, 2, 5, 1, key=jax.random.key(0))
     with pytest.raises(ValueError, match=r"channel_axis 1 is out of range for 'layers.1.bias'"):

@@ -34,6 +34,7 @@ def test_the_residual_reported_is_that_of_the_state_returned(solver, stop_mode):
     np.testing.assert_allclose(np.nanmin(info.abs_trace, 1), absolute, rtol=0, atol=close)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", STOPPING)
 def test_the_best_state_comes_back_when_the_map_repels(solver):
     f = lambda z: 3 * z + jnp.sin(5 * z)  # fixed point 0 repels, and Newton-like steps overshoot

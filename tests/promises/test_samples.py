@@ -18,6 +18,7 @@ def gained_tanh(gain, w, x):
     return lambda z: jnp.tanh(gain[:, None] * (z @ w) + x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_mode", ["abs", "rel"])
 @pytest.mark.parametrize("solver", STOPPING)
 def test_a_sample_does_not_depend_on_its_batch(solver, stop_mode):
@@ -71,6 +72,7 @@ def test_a_sample_that_breaks_leaves_the_others_bit_identical(solver):
     np.testing.assert_array_equal(partial[17], 0)  # z0: no finite residual was ever met
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", STOPPING)
 def test_a_converged_sample_is_frozen_bit_for_bit(solver):
     w, x = jnp.asarray(matrix(6, 0.9)), jnp.asarray(np.random.default_rng(5).normal(size=(2, 6)))

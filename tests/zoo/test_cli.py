@@ -105,6 +105,7 @@ def test_help(command, capsys):
         ]
 
 
+@pytest.mark.slow
 def test_list_names_models_presets_and_counts(capsys):
     assert run("list") == 0
     shown = capsys.readouterr().out

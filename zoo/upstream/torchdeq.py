@@ -32,9 +32,9 @@ def deq_config(what: str, options: Any, **changes: Any) -> jdeq.DEQConfig:
         raise UserError(f"{what}: {e}") from e
 
 
-def plain_iteration(tol: float) -> dict[str, Any]:
-    """DEQ options: iterate f, and its adjoint, down to this relative residual; 0: to the end."""
-    one = {"solver": "fixed_point_iter", "max_iter": 2000, "stop_mode": "rel", "tol": tol}
+def solved_by(solver: str, tol: float) -> dict[str, Any]:
+    """DEQ options: solve for f, and its adjoint, down to this relative residual; 0: to the end."""
+    one = {"solver": solver, "max_iter": 2000, "stop_mode": "rel", "tol": tol}
     return {f"{side}_{name}": value for side in ("f", "b") for name, value in one.items()}
 
 

@@ -88,6 +88,7 @@ def test_recomputing_changes_nothing(x64):
         np.testing.assert_allclose(a, b, rtol=0, atol=FLOAT64.function)
 
 
+@pytest.mark.slow
 @designs
 def test_dropout_depends_on_the_key_alone(config, x64):
     model = make(dataclasses.replace(config, dropout=0.3, dropatt=0.2), scale=0.5)
@@ -104,6 +105,7 @@ def test_dropout_depends_on_the_key_alone(config, x64):
     )
 
 
+@pytest.mark.slow
 def test_training_loss_weights_states_and_adds_the_penalty(x64):
     deq = jdeq.DEQConfig(f_max_iter=4, f_tol=1e-9, n_states=2, norm_type="weight_norm")
     model = make(POST_NORM, deq, scale=0.5)
@@ -190,6 +192,7 @@ def test_impossible_sizes_are_named(changes, named):
         dataclasses.replace(TINY, **changes)
 
 
+@pytest.mark.slow
 def test_initial_weights():
     sizes = {"d_model": 64, "d_embed": 64, "d_inner": 256, "tied": False}
     later = make(dataclasses.replace(TINY, **sizes))
@@ -205,6 +208,7 @@ def test_initial_weights():
     np.testing.assert_allclose(jnp.std(kernel), 1 / 16 / 3**0.5, rtol=0.03)
 
 
+@pytest.mark.slow
 @designs
 def test_initial_weights_of_narrow_models(config):
     """With `fan_in` everything has a unit scale; words, tied vectors and narrow ones too."""

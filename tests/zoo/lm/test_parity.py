@@ -23,6 +23,7 @@ def test_golden_folder(golden_lm, name):
     assert all(row.ok for row in rows), table(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOLDERS)
 def test_parameter_counts(golden_lm, name):
     """As the folders state them: tied tables once, projections that share storage twice."""

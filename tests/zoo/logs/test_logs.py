@@ -29,6 +29,7 @@ def two(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_plot(two, toy, tmp_path, capsys):
     assert run("plot", two / "lr0.5", "--out", tmp_path / "a.png") == 0
     assert (tmp_path / "a.png").read_bytes().startswith(PNG)
@@ -82,6 +83,7 @@ def test_a_log_survives_figures_that_are_not_finite(tmp_path):
     assert math.isnan(first["loss"]) and first["accuracy"] == 0.5 and second["loss"] == 1
 
 
+@pytest.mark.slow
 def test_a_new_run_moves_an_earlier_one_aside(two, toy, tmp_path, capsys):
     out = tmp_path / "run"
     argv = ("train", "toy", "--data", two / "text", "--out", out, "--steps", 1)

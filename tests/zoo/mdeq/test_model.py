@@ -114,6 +114,7 @@ def test_images_that_do_not_fit(shape):
         jax.eval_shape(lambda x: model.encode(x), jnp.zeros(shape))
 
 
+@pytest.mark.slow
 def test_loss_weights_the_sampled_states():
     """With two states the loss is 0.8 times that of the earlier one plus that of the last."""
     config = sizes(2)

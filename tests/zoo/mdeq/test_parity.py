@@ -45,6 +45,7 @@ def test_a_damaged_file_is_named(copy, name):
         Reference.read(TASK.weights, copy)
 
 
+@pytest.mark.slow
 def test_all_wrong_keys_are_named_at_once(copy):
     with np.load(copy / "state.npz") as archive:
         arrays = dict(archive)

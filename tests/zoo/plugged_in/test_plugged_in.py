@@ -25,6 +25,7 @@ def model(request, monkeypatch):
     return request.param
 
 
+@pytest.mark.slow
 def test_it_does_what_all_models_do(model, tmp_path, capsys):
     plugin, figure, least = MODELS[model]
     out, again = tmp_path / "run", tmp_path / "again"

@@ -30,6 +30,7 @@ def arrays():
     return {k: rng.normal(size=v.shape).astype(np.float32) for k, v in arrays_of(model).items()}
 
 
+@pytest.mark.slow
 def test_round_trip(arrays):
     model = abstract()
     import_arrays(model, arrays, NAMES)
