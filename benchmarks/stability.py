@@ -25,6 +25,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import jdeq
+from jdeq.diagnostics.plot import iterations_made
 from zoo.registry import get_task
 from zoo.run import RunConfig
 from zoo.training.fit import Diverged
@@ -82,7 +83,7 @@ def measure(config: RunConfig) -> dict[str, float | bool]:
     return {
         "accuracy": evaluation.figures["accuracy"],
         "residual": evaluation.residual,
-        "steps_taken": float(np.mean(np.sum(~np.isnan(evaluation.trace), axis=1))),
+        "steps_taken": float(np.mean([iterations_made(row[None]) for row in evaluation.trace])),
         "unconverged": 1 - evaluation.converged,
         "radius": spectral_radius(trainer, next(data.test.eval_batches(RADIUS_IMAGES))[0]["x"]),
         "finite": finite,

@@ -4,6 +4,7 @@ from . import extend as extend, nn as nn, norm as norm
 from ._configured import ConfiguredDEQ as ConfiguredDEQ, get_deq as get_deq
 from ._deq import deq as deq
 from ._info import SolverInfo as SolverInfo, Status as Status
+from ._programs import clear_cache as clear_cache
 from ._splitting import (
     forward_backward as forward_backward,
     peaceman_rachford as peaceman_rachford,

@@ -37,8 +37,16 @@ def deq(
 
     Gradients reach everything `f` closes over: arrays, pytrees, modules. Works under `jit`,
     `grad`, `vmap`, `scan`, `shard_map`, in any mix. Outside `jit`, as in a notebook, `f` is traced
-    at each call, and the compiled solve of an equal trace is used again: a call takes some
-    milliseconds more than a jitted one. Train inside `jit`.
+    at each call, and the compiled solve of an equal trace is used again, whatever the arrays and
+    Python floats in `f`: a call takes some milliseconds more than a jitted one. Other integers or
+    shapes compile anew, in a second or more; `jdeq.clear_cache` frees what was compiled. Train
+    inside `jit`.
+
+    `f` may communicate over an axis of a `shard_map`, or the `axis_name` of a `vmap`. If that is
+    about the state (`psum` of partial products, `pmean` over lanes), the parts of a sample along
+    the axis are one system: norms and inner products run over it, and all parts stop together. If
+    it is not (parameters are gathered), samples stay independent, and devices go on until the last
+    one has stopped. Without `shard_map`'s `check_vma` each device counts as holding a part.
 
     Args:
         f: the equilibrium function; keeps structure, shapes and dtypes of its argument, and

@@ -36,22 +36,6 @@ class Traced:
         return jax.tree.unflatten(self.tree, flat)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Lanes:
-    """A `Function` on states with a leading axis of `size` lanes, which some constants have too.
-
-    `axes` says of each constant whether it has (0, else None).
-    """
-
-    function: Function
-    axes: tuple[int | None, ...]
-    size: int
-
-    def __call__(self, consts: Sequence[Any], z: PyTree) -> PyTree:
-        axes = (list(self.axes), 0)
-        return jax.vmap(self.function, in_axes=axes, axis_size=self.size)(list(consts), z)
-
-
 def hoist(f: Callable[[PyTree], PyTree], z0: PyTree) -> tuple[Traced, list[Any], PyTree]:
     """Splits `f` into a pure function and the values that it closes over.
 
@@ -66,19 +50,26 @@ def hoist(f: Callable[[PyTree], PyTree], z0: PyTree) -> tuple[Traced, list[Any],
         TypeError: `f` changes the structure, a shape or a dtype (the leaf is named), or writes
             to the state of a Flax module.
     """
+    tree = jax.tree.structure(z0)
+    while True:
+        traced, out = _trace(f, z0)
+        check_output(z0, out)
+        start = z0
+        z0 = jax.tree.map(_vary_like, z0, jax.tree.unflatten(tree, traced.out_avals))
+        if all(a is b for a, b in zip(jax.tree.leaves(start), jax.tree.leaves(z0), strict=True)):
+            return Traced(traced.jaxpr, tree), list(traced.consts), z0
+
+
+def _trace(f: Callable[[PyTree], PyTree], z0: PyTree) -> tuple[jex.ClosedJaxpr, PyTree]:
     try:
         # a fresh function each time: make_jaxpr remembers what an old one closed over
-        traced, out = jax.make_jaxpr(lambda z: f(z), return_shape=True)(z0)
+        return jax.make_jaxpr(lambda z: f(z), return_shape=True)(z0)
     except TraceContextError as error:
         raise TypeError(
             "f writes to the state of a Flax module, which cannot happen inside a solve. "
             "Compute dropout masks and normalised weights once, before the solve, and use "
             "BatchNorm only in eval mode (use_running_average=True) or outside f."
         ) from error
-    check_output(z0, out)
-    tree = jax.tree.structure(z0)
-    z0 = jax.tree.map(_vary_like, z0, jax.tree.unflatten(tree, traced.out_avals))
-    return Traced(traced.jaxpr, tree), list(traced.consts), z0
 
 
 def _vary_like(x: Array, aval: Any) -> Array:

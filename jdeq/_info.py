@@ -44,8 +44,9 @@ class SolverInfo(NamedTuple):
         steps: `(B,)` int32, the iteration at which the returned state was found.
         nfe: `()` int32, evaluations of `f` that the forward solve took, for the whole batch.
         status: `(B,)` int32, a `Status`.
-        abs_trace, rel_trace: `(B, max_iter)`, the residual after each iteration; NaN once the
-            sample had stopped.
+        abs_trace, rel_trace: `(B, max_iter)`, the residual after each iteration; once the sample
+            had stopped, that of the state that it returned, to the end. So nothing but an `f` that
+            makes NaN puts NaN there, and `jax_debug_nans` may be on.
         states: the sampled states, oldest first, ending with the returned one; `()` unless
             `n_states` or `indexing` asked for them.
     """

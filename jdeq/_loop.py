@@ -12,6 +12,7 @@ from ._info import Status
 from ._space import PyTree, Space, accumulator, put
 
 REL_EPS = 1e-9  # in the denominator of the relative residual: z* may be 0
+UNMEASURED = -1.0  # in a trace, while the loop runs: no residual is negative
 FLOOR, FLOOR_WAIT = 16, 8  # residuals below FLOOR ulp, not improved for FLOOR_WAIT iterations
 
 
@@ -130,7 +131,7 @@ def advance(
     status = jnp.where(alive, status, Status.NONFINITE)
 
     def write(trace: Array, value: Array) -> Array:
-        value = jnp.where(active, value, jnp.nan)
+        value = jnp.where(active, value, UNMEASURED)
         return put(trace, value, c.k, trace.ndim - 1)
 
     best = Solution(
@@ -161,8 +162,19 @@ def outcome(c: Progress, max_iter: int) -> Solution:
     """The solution, once all samples have stopped. Iteration 0, `z0`, is not in its traces."""
     made = lambda trace: trace[..., 1 : max_iter + 1]
     best = c.best
-    return best._replace(
-        abs_trace=made(best.abs_trace), rel_trace=made(best.rel_trace), memory=c.solver
+    best = best._replace(abs_trace=made(best.abs_trace), rel_trace=made(best.rel_trace))
+    return hold(best)._replace(memory=c.solver)
+
+
+def hold(solution: Solution) -> Solution:
+    """With the residual of the returned state in the traces where none was measured."""
+
+    def held(trace: Array, residual: Array) -> Array:
+        return jnp.where(trace == UNMEASURED, residual[..., None], trace)
+
+    return solution._replace(
+        abs_trace=held(solution.abs_trace, solution.abs_residual),
+        rel_trace=held(solution.rel_trace, solution.rel_residual),
     )
 
 
@@ -197,7 +209,7 @@ def iterate(
     start = begin(solver, z0, space=space, indexing=indexing)
     if loop == "while":
         body = one_pass if solver.asks_every == 1 else several
-        end = lax.while_loop(lambda c: jnp.any(running(c, limit)), body, start)
+        end = lax.while_loop(lambda c: space.any(running(c, limit)), body, start)
     else:
         body = jax.checkpoint(one_pass) if loop == "checkpointed scan" else one_pass
         end, _ = lax.scan(lambda c, _: (body(c), None), start, None, length=solver.max_iter + 1)
@@ -211,7 +223,7 @@ def unmeasured(space: Space, z0: PyTree, *, length: int, n_states: int) -> Solut
     """
     zero = jnp.zeros_like(space.dot(z0, z0))
     inf, count = zero + jnp.inf, zero.astype(jnp.int32)
-    trace = jnp.broadcast_to(jnp.nan * inf[..., None], (*inf.shape, length))
+    trace = jnp.broadcast_to(zero[..., None] + UNMEASURED, (*inf.shape, length))
     return Solution(
         z=z0,
         abs_residual=inf,

@@ -1,7 +1,6 @@
 """A fixed point problem, ready to be solved and differentiated."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ._hoist import Function, Lanes, hoist
+from ._communication import axes_of
+from ._hoist import Function, hoist
 from ._info import SolverInfo, Status
 from ._loop import Solution, measure
 from ._programs import reuse
@@ -81,7 +81,7 @@ class Problem:
             z0=z0,
             limit=limit.reshape((1,) * batch_dims),
             solver=solver,
-            space=Space(batch_dims),
+            space=Space(batch_dims, *axes_of(function, z0)),
             indexing=indexing,
             warn=warn,
         )
@@ -126,33 +126,10 @@ class Problem:
         )
 
 
-@jax.custom_batching.custom_vmap
 def solve(problem: Problem) -> Solution:
     """Solves without a derivative rule; `jax.vmap` of it is one batched solve."""
     needs = "gradients" if problem.solver.differentiates else "values"
     return reuse(_run, problem, needs=needs)
-
-
-@solve.def_vmap
-def _solve_lanes(size: int, batched: list[Problem], problem: Problem) -> tuple[Solution, Any]:
-    """Lanes are samples of one more batch axis, unless each has a solver of its own."""
-    (has,) = batched
-    axis = lambda tree: jax.tree.map(lambda lanes: 0 if lanes else None, tree)
-    if any(jax.tree.leaves(has.solver)):
-        alone = functools.partial(_run, problem.function)
-        solution = jax.vmap(alone, in_axes=(axis(has),), axis_size=size)(problem)
-    else:
-        everywhere = lambda x, lanes: x if lanes else jnp.broadcast_to(x[None], (size, *x.shape))
-        solution = solve(
-            dataclasses.replace(
-                problem,
-                function=Lanes(problem.function, tuple(axis(has.consts)), size),
-                z0=jax.tree.map(everywhere, problem.z0, has.z0),
-                limit=problem.limit if has.limit else problem.limit[None],
-                space=Space(problem.space.batch_dims + 1),
-            )
-        )
-    return solution, jax.tree.map(lambda _: True, solution)
 
 
 def _run(function: Function, problem: Problem) -> Solution:

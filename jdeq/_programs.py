@@ -6,14 +6,16 @@ from collections.abc import Callable, Hashable
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array, core
 from jax.extend import core as jex
 
-from ._hoist import Function, Lanes, Traced
+from ._hoist import Function, Traced
 
 PROGRAMS = 128  # kept; the least recently used one goes first
 RULES = ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "out_trees", "rule")
+KEEPS_NUMBERS = ("pow",)  # XLA has a cheaper way for some exponents
 
 
 def reuse(
@@ -24,8 +26,9 @@ def reuse(
 ) -> Any:
     """`run(function, problem, *more)`, compiled once for arguments that are equal but for arrays.
 
-    `function` is that of the problem. A program is kept without the values that it was first called
-    with. Where equality can't be told, `run` is called as it is.
+    `function` is that of the problem; the Python floats that it closed over count as arrays. A
+    program is kept without the values that it was first called with. Where equality can't be told,
+    `run` is called as it is.
 
     Args:
         run: a function of a module; takes the function of `problem` apart from it.
@@ -33,20 +36,79 @@ def reuse(
         more: pytrees.
         needs: what of `f` comes to bear on the outcome, and on derivatives that are taken of it.
     """
-    function = problem.function
+    whole = problem.function
+    function, numbers = without_numbers(whole)
     equation, has_rules = fingerprint(function)
     if has_rules and needs == "all derivatives" and is_traced((problem, more)):
-        return run(function, problem, *more)
+        return run(whole, problem, *more)
     if has_rules and needs == "gradients":
-        equation = equation, _fingerprint_of_vjp(problem)
+        consts = [*numbers, *problem.consts]
+        equation = equation, _fingerprint_of_vjp(function, consts, problem.z0)
     # what else the outcome does not depend on is no part of the program
     problem = dataclasses.replace(problem, function=None, warn=False, adjoint0=None)
     key = run, equation, jax.tree.structure((problem, more))
     try:
-        compiled = _compiled(_Keyed(key, functools.partial(run, function)))
+        compiled = _compiled(_Keyed(key, functools.partial(_run_with, run, function)))
     except TypeError:  # a setting that cannot be hashed
-        return run(function, problem, *more)
-    return compiled(problem, *more)
+        return run(whole, problem, *more)
+    return compiled(numbers, problem, *more)
+
+
+def clear_cache() -> None:
+    """Frees the compiled programs of solves outside `jit`, and what JAX holds for them.
+
+    Each program takes about 3 MiB, most of it outside of Python's memory; the last 128 are kept,
+    one per `f`, solver and shapes. What you compiled by `jax.jit` is JAX's: `jax.clear_caches()`.
+
+    Example:
+        >>> import jax.numpy as jnp, jdeq
+        >>> z, info = jdeq.deq(jnp.cos, jnp.zeros((2, 3)))
+        >>> jdeq.clear_cache()
+    """
+    _compiled.cache_clear()
+
+
+def _run_with(run: Callable[..., Any], function: Function, numbers: list[Any], *args: Any) -> Any:
+    return run(lambda consts, z: function([*numbers, *consts], z), *args)
+
+
+def without_numbers(function: Function) -> tuple[Traced, list[Any]]:
+    """The function with the floats in it as its first constants, and these; made once.
+
+    Not those within inner functions, which are mostly a library's; nor integers, which may be
+    positions and sizes.
+    """
+    assert isinstance(function, Traced)
+    found = vars(function).get("_without_numbers")
+    if found is None:
+        found = vars(function)["_without_numbers"] = _without_numbers(function)
+    return found
+
+
+def _without_numbers(function: Traced) -> tuple[Traced, list[Any]]:
+    numbers: list[Any] = []
+    variables: list[jex.Var] = []
+
+    def lifted(atom: Any) -> Any:
+        if not isinstance(atom, jex.Literal):
+            return atom
+        aval: Any = atom.aval
+        if aval.shape or not jnp.issubdtype(aval.dtype, jnp.floating):
+            return atom
+        value = np.asarray(atom.val, aval.dtype)
+        numbers.append(value)
+        variables.append(jex.Var(jax.typeof(value)))
+        return variables[-1]
+
+    jaxpr = function.jaxpr
+    equations = [
+        e
+        if e.primitive.name in KEEPS_NUMBERS
+        else e.replace(invars=[lifted(atom) for atom in e.invars])
+        for e in jaxpr.eqns
+    ]
+    jaxpr = jaxpr.replace(eqns=equations, constvars=[*variables, *jaxpr.constvars])
+    return Traced(jaxpr, function.tree), numbers
 
 
 def is_traced(tree: Any) -> bool:
@@ -79,9 +141,6 @@ class Fingerprint(NamedTuple):
 
 def fingerprint(function: Function) -> Fingerprint:
     """The fingerprint of a function, made once."""
-    if isinstance(function, Lanes):
-        inner = fingerprint(function.function)
-        return inner._replace(equation=("lanes", function.axes, function.size, inner.equation))
     assert isinstance(function, Traced)
     found = vars(function).get("_fingerprint")
     if found is None:
@@ -91,12 +150,12 @@ def fingerprint(function: Function) -> Fingerprint:
     return found
 
 
-def _fingerprint_of_vjp(problem: Any) -> Hashable:
+def _fingerprint_of_vjp(function: Function, consts: list[Any], z0: Any) -> Hashable:
     def pulled(*args: Any) -> Any:
-        out, pull = jax.vjp(problem.function, *args)
+        out, pull = jax.vjp(function, *args)
         return pull(out)
 
-    return _Walk().value(jax.make_jaxpr(pulled)(problem.consts, problem.z0))
+    return _Walk().value(jax.make_jaxpr(pulled)(consts, z0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

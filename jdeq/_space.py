@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from ._lanes import any_of, largest_of
 from ._method import is_one
 
 PyTree = Any
@@ -24,12 +26,29 @@ class Space:
 
     A *history* holds `size` vectors: leaves `(*batch, size, *features)`, of a dtype of its own,
     where narrower vectors take less memory and time to read.
+
+    Under `shard_map`, or `vmap` with an `axis_name`, the vector of a sample may be split over
+    `axes`: its entries are those of all devices, or lanes, and sums run over them. Along the axes
+    `in_step` lie samples of their own whose solves have to make the same number of iterations.
     """
 
     batch_dims: int
+    axes: tuple[str, ...] = ()
+    in_step: tuple[str, ...] = ()
 
     def batch_shape(self, x: PyTree) -> tuple[int, ...]:
         return jax.tree.leaves(x)[0].shape[: self.batch_dims]
+
+    @property
+    def unsplit(self) -> "Space":
+        """The algebra for vectors of which every device, or lane, has all, such as small ones."""
+        return dataclasses.replace(self, axes=())
+
+    def dimension(self, x: PyTree) -> int | None:
+        """Entries of a sample's vector; None if an exported function leaves them open."""
+        features = sum(math.prod(a.shape[self.batch_dims :]) for a in jax.tree.leaves(x))
+        total = features * math.prod(lax.axis_size(name) for name in self.axes)
+        return total if isinstance(total, int) else None
 
     def dot(self, x: PyTree, y: PyTree) -> Array:
         """<x, y> of each sample."""
@@ -83,7 +102,16 @@ class Space:
         """Whether all of a sample's entries are finite."""
         n = self.batch_dims
         leaves = [jnp.all(jnp.isfinite(a), tuple(range(n, a.ndim))) for a in jax.tree.leaves(x)]
-        return functools.reduce(jnp.logical_and, leaves)
+        finite = functools.reduce(jnp.logical_and, leaves)
+        return lax.pmin(finite.astype(jnp.int32), self.axes) > 0 if self.axes else finite
+
+    def any(self, mask: Array) -> Array:
+        """Whether `mask` holds for any of the samples that are solved together."""
+        return any_of(mask, self.in_step)
+
+    def largest(self, x: Array) -> Array:
+        """The largest of integers >= 0, of all samples that are solved together."""
+        return largest_of(x, self.in_step)
 
     def history(self, x: PyTree, size: int, dtype: str | None = None) -> PyTree:
         """`size` zero vectors like `x`, or of another `dtype`."""
@@ -156,7 +184,12 @@ class Space:
     def _sum_leaves(self, tree: PyTree) -> Array:
         leaves = jax.tree.leaves(tree)
         wide = accumulator(*leaves)
-        return functools.reduce(jnp.add, (x.astype(wide) for x in leaves))
+        return functools.reduce(jnp.add, (self._across(x.astype(wide)) for x in leaves))
+
+    def _across(self, x: Array) -> Array:
+        """Sums over the parts of a sample's vector that lie elsewhere."""
+        axes = tuple(name for name in self.axes if may_differ(x, name))
+        return lax.psum(x, axes) if axes else x
 
     def _spread(self, per_sample: Array, like: Array) -> Array:
         """(*batch,) -> (*batch, 1, ..., 1), to broadcast against `like`; scalars pass."""
@@ -177,6 +210,12 @@ def put(x: Array, value: Array, index: ArrayLike, axis: int) -> Array:
     return lax.dynamic_update_index_in_dim(
         x, value, jnp.asarray(index), axis, allow_negative_indices=False
     )
+
+
+def may_differ(x: Array, axis: str) -> bool:
+    """Whether `x` may be another along an axis; True where JAX does not keep account of it."""
+    varying = lambda x: axis in jax.typeof(x).mat.varying
+    return varying(x) or not varying(lax.axis_index(axis))
 
 
 def accumulator(*xs: Array) -> jnp.dtype:

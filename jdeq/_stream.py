@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from ._checks import check_int
+from ._communication import axes_of
 from ._hoist import hoist
 from ._info import SolverInfo
-from ._loop import Progress, Solution, advance, begin, running, unmeasured
+from ._loop import Progress, Solution, advance, begin, hold, running, unmeasured
 from ._space import PyTree, Space
 from ._state import check_state
 from .solvers.base import IterativeSolver, Solver
@@ -77,9 +78,15 @@ def solve_stream(
     shapes = [x.shape for x in jax.tree.leaves((z0, requests))]
     if any(shape[:1] != shapes[0][:1] for shape in shapes):
         raise ValueError(f"requests and z0 need one leading axis of samples, got {shapes}")
-    hoist(lambda z: f(z, requests), z0)  # for its checks
+    function, _, _ = hoist(lambda z: f(z, requests), z0)  # for its checks
+    if axes := sum(axes_of(function, z0), ()):
+        raise TypeError(
+            f"f communicates over {', '.join(map(repr, axes))}: in a stream each request is solved "
+            "on its own, so use jdeq.deq"
+        )
     queue = _Queue(f, forward, requests, z0, shapes[0][0])
     best, passes = queue.solve(min(slots, queue.size), halvings)
+    best = hold(best)
     info = SolverInfo(
         abs_residual=best.abs_residual,
         rel_residual=best.rel_residual,

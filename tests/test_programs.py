@@ -128,8 +128,33 @@ def test_newton_follows_the_rule_of_its_own_f():
     assert counts[0] == counts[2] != counts[1]
 
 
+NUMBERS = {
+    "operators": lambda c: lambda z: c * jnp.tanh(z) + c / 2 - 0.5 * z,
+    "inner functions": lambda c: lambda z: jnp.clip(0.5 * z, -c, c) + jnp.where(z > c, c, 0.1),
+    "custom rules": lambda c: lambda z: c * cosine(-0.5)(z),
+    "integers": lambda c: lambda z: 0.1 * z + int(10 * c),
+    "half": lambda c: lambda z: (c * jnp.cos(z)).astype(z.dtype),
+}
+
+
+@pytest.mark.parametrize("use", ["value", "gradient"])
+@pytest.mark.parametrize("f", NUMBERS.values(), ids=NUMBERS)
+def test_python_numbers_are_no_reason_to_compile(f, use):
+    """As good as arrays: types stay, and each call sees its own value."""
+
+    def run(c, dtype=jnp.float32):
+        value = lambda x: jdeq.deq(lambda z: f(c)(z) + x, jnp.zeros((2, 3), dtype))[0].sum()
+        return (jax.grad(value) if use == "gradient" else value)(jnp.zeros((2, 3), dtype))
+
+    run(0.1)
+    with compilations() as seen:
+        got = run(0.3)
+    assert len(seen) <= (1 if f is NUMBERS["integers"] else 0)  # int(c) z may be a position
+    np.testing.assert_allclose(got, jax.jit(lambda: run(0.3))(), rtol=1e-5)
+
+
 def test_the_programs_kept_are_bounded():
     for i in range(_programs.PROGRAMS + 8):
-        jax.eval_shape(lambda z, i=i: jdeq.deq(lambda z: z**i, z)[0], X)
+        jax.eval_shape(lambda z, i=i: jdeq.deq(lambda z: z**i, z)[0], X)  # an int: a program each
     info = _programs._compiled.cache_info()
     assert info.maxsize == info.currsize == _programs.PROGRAMS

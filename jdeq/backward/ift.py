@@ -114,6 +114,7 @@ class IFT(Implicit):
             v,
             solver=self.backward_solver,
             batch_dims=problem.space.batch_dims,
+            axes=problem.space.axes,
             solve=solve,
             start=start,
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import core
+from jax.extend import core as jex
 
 from .._loop import Solution
 from .._problem import Problem, solve, zero_tangent
@@ -15,6 +17,26 @@ from .._space import PyTree
 from .base import Backward
 
 Apply = Callable[[PyTree], PyTree]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """A function that was traced where the axes were known that it communicates over."""
+
+    jaxpr: jex.Jaxpr = dataclasses.field(metadata={"static": True})
+    tree: Any = dataclasses.field(metadata={"static": True})
+    consts: list[Any]
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], *args: Any) -> "Recorded":
+        # one call of a compiled function, which is not traced again when it is evaluated
+        traced, out = jax.make_jaxpr(jax.jit(lambda *a: function(*a)), return_shape=True)(*args)
+        return cls(traced.jaxpr, jax.tree.structure(out), list(traced.consts))
+
+    def __call__(self, *args: Any) -> Any:
+        flat = core.eval_jaxpr(self.jaxpr, self.consts, *jax.tree.leaves(args))
+        return jax.tree.unflatten(self.tree, flat)
 
 
 class Implicit(Backward):
@@ -58,20 +80,32 @@ def solve_implicitly(backward: Implicit, problem: Problem) -> Solution:
 
 def _forward(backward: Implicit, problem: Problem) -> tuple[Solution, Any]:
     solution = solve_implicitly(backward, problem)
-    return solution, (backward, dataclasses.replace(problem, z0=solution.z), solution)
+    saved = backward, dataclasses.replace(problem, z0=solution.z), solution
+    if problem.space.axes or problem.space.in_step:  # which JAX has forgotten in the reverse rule
+        return solution, (saved, Recorded.of(_pull, *saved, solution.z))
+    return solution, (saved, None)
 
 
-def _backward(saved: Any, cotangent: Solution) -> tuple[Implicit, Problem]:
-    backward, problem, solution = saved
+def _pull(
+    backward: Implicit, problem: Problem, solution: Solution, v: PyTree
+) -> tuple[list[Any], PyTree]:
+    """The cotangents of what `f` closes over, and `y`."""
     z = solution.z
     _, pull_z = jax.vjp(problem.f, z)
     _, pull_consts = jax.vjp(lambda consts: problem.function(consts, z), problem.consts)
-    y = backward.adjoint(problem, lambda y: pull_z(y)[0], cotangent.z, solution)
-    (consts,) = pull_consts(y)
+    y = backward.adjoint(problem, lambda y: pull_z(y)[0], v, solution)
+    return pull_consts(y)[0], y
+
+
+def _backward(residuals: Any, cotangent: Solution) -> tuple[Implicit, Problem]:
+    saved, recorded = residuals
+    backward, problem, solution = saved
+    pull: Any = recorded or _pull
+    consts, y = pull(*saved, cotangent.z)
     return zero_tangent(backward), dataclasses.replace(
         problem,
         consts=consts,
-        z0=jax.tree.map(jnp.zeros_like, z),
+        z0=jax.tree.map(jnp.zeros_like, solution.z),
         limit=zero_tangent(problem.limit),
         solver=zero_tangent(problem.solver),
         adjoint0=None if problem.adjoint0 is None else y,

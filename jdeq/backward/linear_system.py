@@ -19,6 +19,7 @@ def solve_linear(
     batch_dims: int,
     solve: Callable[[Problem], Solution],
     start: PyTree | None = None,
+    axes: tuple[str, ...] = (),
 ) -> tuple[PyTree, Problem, Solution]:
     """Solves `y = v + apply(y)` with `apply` linear, each sample scaled to a `v` of norm about 1.
 
@@ -32,11 +33,12 @@ def solve_linear(
         batch_dims: leading axes of `v` that count samples.
         solve: solves the scaled problem and attaches derivatives.
         start: first `y`; `v` by default.
+        axes: mesh or `vmap` axes over which the vectors are split, `problem.space.axes`.
 
     Returns:
         `y`, and the scaled problem with its solution (residuals are relative to `v`).
     """
-    space = Space(batch_dims)
+    space = Space(batch_dims, axes)
     norm = jax.lax.stop_gradient(space.norm(v))
     usable = (norm > 0) & jnp.isfinite(norm)
     exponent = jnp.frexp(jnp.where(usable, norm, 1))[1]

@@ -89,6 +89,7 @@ class SHINE(Implicit):
             start=y,
             solver=self._refinement.backward_solver,
             batch_dims=problem.space.batch_dims,
+            axes=problem.space.axes,
             solve=self._refinement,
         )[0]
 

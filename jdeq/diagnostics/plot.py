@@ -55,8 +55,7 @@ def plot_convergence(
     if not trace.size:
         raise ValueError("nothing to plot: the solve was of no samples or of no iterations")
     trace = trace.reshape(-1, trace.shape[-1])
-    ran = np.flatnonzero(~np.all(np.isnan(trace), axis=0))
-    trace = _hold(trace[:, : max(1, ran[-1] + 1 if ran.size else 1)], np.ravel(final))
+    trace = _hold(trace[:, : iterations_made(trace)], np.ravel(final))
     low, median, high = np.quantile(trace, [0.1, 0.5, 0.9], axis=0)
     if ax is None:
         _, ax = pyplot.subplots(figsize=(5, 3.2), layout="constrained")
@@ -71,8 +70,14 @@ def plot_convergence(
     return ax
 
 
+def iterations_made(trace: np.ndarray) -> int:
+    """After how many iterations, at least one, all samples hold the residual that they end with."""
+    changing = np.flatnonzero(np.any(trace != trace[:, -1:], axis=0))
+    return min(trace.shape[1], changing[-1] + 2) if changing.size else 1
+
+
 def _hold(trace: np.ndarray, final: np.ndarray) -> np.ndarray:
-    """The traces with each NaN replaced by the last number before it, at the start by `final`."""
+    """The traces with what is not finite replaced by the number before, at the start by `final`."""
     known = np.isfinite(trace)
     position = np.where(known, np.arange(trace.shape[1])[None], 0)
     held = np.take_along_axis(trace, np.maximum.accumulate(position, 1), 1)

@@ -5,11 +5,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from .._checks import check_either, check_int, check_scalar
 from .._loop import Solution, iterate
+from .._memory import carried_bytes
 from .._method import Method, is_array
 from .._space import PyTree, Space, accumulator
 
@@ -55,6 +57,26 @@ class Solver(Method, abc.ABC):
         if self.tol is not None:
             return self.tol
         return max(float(jnp.finfo(x.dtype).eps) for x in leaves) ** 0.75
+
+    def nbytes(self, z0: PyTree, *, batch_dims: int = 1) -> int:
+        """About how many bytes a solve from `z0` holds: state, history, best state, traces.
+
+        Not what `f` and its derivatives need on the way, nor a few passing copies of the state.
+        Nothing is computed: leaves may be `jax.ShapeDtypeStruct`.
+
+        Example:
+            >>> import jax, jax.numpy as jnp, jdeq
+            >>> z0 = jax.ShapeDtypeStruct((64, 4096), jnp.float32)  # 1 MiB
+            >>> [round(s.nbytes(z0) / 2**20) for s in (jdeq.FixedPointIter(), jdeq.Broyden())]
+            [2, 54]
+        """
+        space = Space(batch_dims)
+
+        def run(z0: PyTree) -> Solution:
+            limit = jnp.full((1,) * batch_dims, self.max_iter, jnp.int32)
+            return self.solve(lambda z: z, z0, space=space, limit=limit, indexing=(), loop="while")
+
+        return carried_bytes(jax.make_jaxpr(run)(z0).jaxpr)
 
     @abc.abstractmethod
     def solve(

@@ -8,11 +8,14 @@ from jax import Array
 
 from .._checks import check_bool, check_either, check_history_dtype, check_int, check_tau
 from .._loop import Solution
+from .._method import is_one
 from .._space import PyTree, Space
 from .base import InverseEstimator, IterativeSolver
 from .parts.bad_inverse import BadInverse
 from .parts.good_inverse import GoodInverse
 from .parts.line_search import LineSearch
+
+FEW, MOST = 64, 256  # steps kept where nobody says: of the smallest states, and at most
 
 
 class BroydenState(NamedTuple):
@@ -43,9 +46,13 @@ class Broyden(IterativeSolver, InverseEstimator):
     times.
 
     Args:
-        memory: most steps kept. None: all. When they are used up the good update starts afresh
-            from `-I`, so that it is always a true Broyden matrix: overwriting old directions one
-            by one would break its secant equation. The bad update drops the oldest step, exactly.
+        memory: most steps kept. None: as many as the solve may take, but no more than 64 or, of
+            larger states, than twice their entries, after which the method is done on an affine
+            map, and never more than 256, which is also for shorter steps (`tau`, `line_search`).
+            A step takes a vector like `z` and `2 memory` numbers. When they are used up the good
+            update starts afresh from `-I`, so that it is always a true Broyden matrix: overwriting
+            old directions one by one would break its secant equation. The bad update drops the
+            oldest step, exactly.
         tau: damping of the step, in (0, 2]; the update accounts for it exactly.
         update: `"good"` or `"bad"`.
         line_search: cut a step short, up to six times, that makes `|g|` rise too much or `f`
@@ -81,7 +88,7 @@ class Broyden(IterativeSolver, InverseEstimator):
         check_bool("line_search", self.line_search)
 
     def init(self, space: Space, z0: PyTree) -> BroydenState:
-        size = self.passes if self.memory is None else min(self.memory, self.passes)
+        size = min(self._longest(space, z0), self.passes)
         kind = GoodInverse if self.update == "good" else BadInverse
         search = LineSearch.start(space, z0, self.tau) if self.line_search else None
         return BroydenState(kind.empty(space, z0, size, self.history_dtype), search)
@@ -105,10 +112,17 @@ class Broyden(IterativeSolver, InverseEstimator):
     def freeze(self, space: Space, moving: Array, new: BroydenState, old: BroydenState):
         return new._replace(inverse=new.inverse.keep(moving, old.inverse))
 
-    def remembering(self) -> "Broyden":
+    def _longest(self, space: Space, z0: PyTree) -> int:
+        """Most steps worth keeping."""
         if self.memory is not None:
+            return self.memory
+        entries, whole_steps = space.dimension(z0), is_one(self.tau) and not self.line_search
+        return min(max(FEW, 2 * entries), MOST) if entries and whole_steps else MOST
+
+    def remembering(self) -> "Broyden":
+        if self.memory is not None and self.memory < self.passes:
             raise ValueError(f"the inverse of a Broyden with memory={self.memory} is not all there")
-        return self
+        return dataclasses.replace(self, memory=self.passes)
 
     def apply_transposed_inverse(self, space: Space, solution: Solution, v: PyTree) -> PyTree:
         return solution.memory.inverse.transposed(space, solution.steps, v)

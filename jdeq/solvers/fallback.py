@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax.numpy as jnp
+from jax import Array
 
 from .._checks import check_int
 from .._info import Status
@@ -124,6 +125,11 @@ def _join(space: Space, first: Solution, second: Solution, done: int) -> Solutio
     """`second` took over from `first` at iteration `done`, for the samples it evaluated."""
     ran = second.evals > 0
     later = jnp.where(second.steps > 0, done + second.steps, first.steps)
+
+    def join(trace: Array, following: Array, residual: Array) -> Array:
+        following = jnp.where(ran[..., None], following, residual[..., None])
+        return jnp.concatenate([trace, following], -1)
+
     return Solution(
         z=space.where(ran, second.z, first.z),
         abs_residual=jnp.where(ran, second.abs_residual, first.abs_residual),
@@ -131,7 +137,7 @@ def _join(space: Space, first: Solution, second: Solution, done: int) -> Solutio
         steps=jnp.where(ran, later, first.steps),
         evals=first.evals + second.evals,
         status=jnp.where(ran, second.status, first.status),
-        abs_trace=jnp.concatenate([first.abs_trace, second.abs_trace], -1),
-        rel_trace=jnp.concatenate([first.rel_trace, second.rel_trace], -1),
+        abs_trace=join(first.abs_trace, second.abs_trace, first.abs_residual),
+        rel_trace=join(first.rel_trace, second.rel_trace, first.rel_residual),
         states=first.states + second.states,
     )

@@ -1,7 +1,6 @@
 """Newton-Krylov."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -203,8 +202,8 @@ class _Iteration(IterativeSolver):
 
     def _most(self, space: Space, z: PyTree) -> int:
         """Products per iteration: GMRES is exact after as many as a sample has entries."""
-        shapes = [x.shape[space.batch_dims :] for x in jax.tree.leaves(z)]
-        return max(1, min(self.newton.inner_max_iter, sum(map(math.prod, shapes))))
+        most, entries = self.newton.inner_max_iter, space.dimension(z)
+        return most if entries is None else max(1, min(most, entries))
 
     def _direction(
         self, space: Space, z: PyTree, fz: PyTree, size: Array, rule: Rule, solving, state

@@ -18,7 +18,7 @@ class SimpleFixedPointIter(Solver):
     """`max_iter` damped steps `z <- (1 - tau) z + tau f(z)`, with no statistics in between.
 
     Nothing is measured or compared while it runs, so there is nothing to synchronise and no early
-    stop: one residual at the end says how well it went, and the traces hold only that one. A
+    stop: one residual at the end says how well it went, and the traces hold nothing else. A
     sample that ends non-finite is handed back as `z0`, with `Status.NONFINITE`.
 
     An iteration costs one evaluation of `f` and no more; nothing is held but the state. For a fixed
@@ -60,7 +60,7 @@ class SimpleFixedPointIter(Solver):
 
         start = (z0, (z0,) * len(indexing))
         if loop == "while":
-            steps = jnp.minimum(jnp.max(limit, initial=0), self.max_iter)
+            steps = jnp.minimum(space.largest(limit), self.max_iter)
             z, states = lax.fori_loop(0, steps, lambda k, c: one_step(c, k)[0], start)
         else:
             body = jax.checkpoint(one_step) if loop == "checkpointed scan" else one_step
@@ -74,11 +74,9 @@ class SimpleFixedPointIter(Solver):
         tol = self.tolerance(*jax.tree.leaves(z0))
         status = jnp.where(now < tol, Status.CONVERGED, Status.MAX_ITER)
         count = jnp.broadcast_to(limit, now.shape)
-        last = lax.broadcasted_iota(jnp.int32, (*now.shape, self.max_iter), now.ndim)
-        last = last == count[..., None] - 1
 
         def trace(value):
-            return jnp.where(last, value[..., None], jnp.nan)
+            return jnp.broadcast_to(known(value)[..., None], (*now.shape, self.max_iter))
 
         def known(value):
             return jnp.where(residual.finite, value, jnp.inf)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from jdeq.diagnostics.plot import iterations_made
 from zoo.figures import Figures
 
 STYLES = {"train": {"alpha": 0.6}, "valid": {"marker": "o"}, "test": {"marker": "s"}}
@@ -81,14 +82,10 @@ def _positive(axes) -> bool:
 
 
 def _convergence(axes, trace: np.ndarray, stop_mode: str, tol: float) -> None:
-    used = np.isfinite(trace).any(axis=0)
-    if used.any():
-        trace = trace[:, used]
-        # a sample that has stopped keeps the residual it stopped with
-        for i in range(1, trace.shape[1]):
-            trace[:, i] = np.where(np.isnan(trace[:, i]), trace[:, i - 1], trace[:, i])
+    if np.isfinite(trace).any():
+        trace = trace[:, : iterations_made(trace)]  # to the end samples hold what they stopped with
         low, middle, high = np.nanquantile(trace, (0.05, 0.5, 0.95), axis=0)
-        iterations = 1 + np.flatnonzero(used)
+        iterations = 1 + np.arange(trace.shape[1])
         axes.fill_between(iterations, low, high, alpha=0.3, label="5 % to 95 % of test samples")
         axes.plot(iterations, middle, label="median")
     axes.axhline(tol, color="black", linestyle="--", label=f"tolerance {tol:g}")

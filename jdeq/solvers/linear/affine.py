@@ -11,7 +11,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from ..._info import Status
-from ..._loop import REL_EPS, Solution, measure, unmeasured
+from ..._loop import REL_EPS, Solution, hold, measure, unmeasured
 from ..._space import PyTree, Space
 from ..base import Solver
 
@@ -124,16 +124,16 @@ class AffineSolver(Solver):
     def close(self, space: Space, state: Any) -> PyTree:
         """The cycle's best iterate."""
 
-    def going(self, state: Any, log: Log) -> Array:
+    def going(self, space: Space, state: Any, log: Log) -> Array:
         """Whether the cycle goes on for any sample."""
-        return jnp.any(log.active)
+        return space.any(log.active)
 
     def cycle(
         self, space: Space, apply: Apply, y: PyTree, r: PyTree, log: Log, rule: Rule
     ) -> tuple[PyTree, Log]:
         """Runs a cycle of the active samples."""
         state, log = lax.while_loop(
-            lambda c: self.going(*c),
+            lambda c: self.going(space, *c),
             lambda c: self.advance(space, apply, *c, rule),
             (self.open(space, y, r), log),
         )
@@ -170,7 +170,7 @@ class AffineSolver(Solver):
 
             # a cycle costs its memory even if no sample makes a product
             none = lambda y, r, log: (y, log)
-            y, log = lax.cond(jnp.any(moving), another, none, c.y, space.sub(fy, c.y), log)
+            y, log = lax.cond(space.any(moving), another, none, c.y, space.sub(fy, c.y), log)
             return _Pending(y, moving, log, best)
 
         best = unmeasured(space, z0, length=self.max_iter, n_states=len(indexing))
@@ -185,11 +185,13 @@ class AffineSolver(Solver):
             rel_trace=best.rel_trace,
         )
         start = _Pending(z0, all_of_them, log, best)
-        end = lax.while_loop(lambda c: jnp.any(c.pending), one_cycle, start)
-        return end.best._replace(
-            evals=end.best.evals + end.log.products + 1,
-            abs_trace=end.log.abs_trace,
-            rel_trace=end.log.rel_trace,
+        end = lax.while_loop(lambda c: space.any(c.pending), one_cycle, start)
+        return hold(
+            end.best._replace(
+                evals=end.best.evals + end.log.products + 1,
+                abs_trace=end.log.abs_trace,
+                rel_trace=end.log.rel_trace,
+            )
         )
 
 

@@ -102,8 +102,8 @@ class GMRES(AffineSolver):
         """What the next product is made with, and whose is not their `q` (None: nobody's)."""
         return state.q, None
 
-    def going(self, state: GMRESState, log: Log) -> Array:
-        return jnp.any(log.active) & (state.k < state.weights.shape[-1])
+    def going(self, space: Space, state: GMRESState, log: Log) -> Array:
+        return space.any(log.active) & (state.k < state.weights.shape[-1])
 
     def advance(self, space: Space, apply: Apply, state: GMRESState, log: Log, rule: Rule):
         """Arnoldi: (I - A) Q_k = Q_{k+1} H. With G H = (R, 0)^T the weights are R^{-1} beta G e_1.
@@ -123,7 +123,7 @@ class GMRES(AffineSolver):
             own = jnp.where(foreign[..., None], 0, own)
         h = jnp.concatenate([own - inner, jnp.zeros_like(after)[..., None]], -1)
         length = jnp.sqrt(jnp.sum(h * h, -1) + after * after)  # of p - A p
-        t = state.rotations.dots(space, h, k)
+        t = state.rotations.dots(space.unsplit, h, k)
         top = jnp.sum(state.left * h, -1)
         pivot = jnp.hypot(top, after)
         # asked of t too, so that `rotations` is written, in place, after it was read
@@ -195,7 +195,7 @@ def _orthogonalise(
     after = space.norm(rest)
     cancelled = active & ~(after > CANCELLED * before)
     once = lambda *outcome: outcome
-    inner, rest, after = if_needed(jnp.any(cancelled), again, once, inner, rest, after)
+    inner, rest, after = if_needed(space.any(cancelled), again, once, inner, rest, after)
     return inner, rest, jnp.where(after > resolution(w) * before, after, 0)
 
 

@@ -79,7 +79,7 @@ class BadInverse(NamedTuple):
 
     def transposed(self, space: Space, steps: Array, v: PyTree) -> PyTree:
         """`-B^T v` at iterate `steps` (*batch,), if all pairs up to it are there."""
-        filled = jnp.max(steps, initial=0)
+        filled = space.largest(steps)
         q = self.moves.dots(space, v, filled)
         index = lax.broadcasted_iota(steps.dtype, q.shape, q.ndim - 1)
         kept = index < steps[..., None]

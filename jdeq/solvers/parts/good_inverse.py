@@ -66,7 +66,7 @@ class GoodInverse(NamedTuple):
 
         earlier, chain = self.rows.leaf(0), self.rows.leaf(1)
         p = jnp.where(kept, self.directions.dots(space, g, filled), 0)
-        c = jnp.where(kept, chain.dots(space, p, filled), 0)
+        c = jnp.where(kept, chain.dots(space.unsplit, p, filled), 0)
         w = jnp.where(kept, shift(c) - mu * c, 0)
         # the last factor holds the unknown d itself: d (1 - c_last) = g + sum_j w_j d_j
         divisor = 1 - pick(c, before, c.ndim - 1)
@@ -107,7 +107,7 @@ class GoodInverse(NamedTuple):
 
         The transposed factors, the latest first, give v + D e with e = C^T r, C the `chain`.
         """
-        filled = jnp.max(steps, initial=0)
+        filled = space.largest(steps)
         q = self.directions.dots(space, v, filled)
         index = lax.broadcasted_iota(steps.dtype, q.shape, q.ndim - 1)
         kept = (index < steps[..., None]) & (index >= self.start[..., None])

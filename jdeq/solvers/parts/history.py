@@ -14,6 +14,7 @@ from .filled import cuts, if_filled
 # bytes up to which a history stays whole: what a core has at hand is read faster than it is cut,
 # and an accelerator reads more in the time that the kernels for further parts take
 WHOLE, WHOLE_ON_ACCELERATORS = 2**20, 2**28
+LANES = 32  # of a single system there may be so many, in a `vmap`, which nobody tells
 
 
 class History(NamedTuple):
@@ -27,6 +28,7 @@ class History(NamedTuple):
         nbytes = [size * a.size * np.dtype(dtype or a.dtype).itemsize for a in jax.tree.leaves(x)]
         # the batch of an exported function may have any size
         whole = WHOLE if jax.default_backend() == "cpu" else WHOLE_ON_ACCELERATORS
+        whole = whole if space.batch_dims else whole // LANES
         small = all(isinstance(n, int) and n <= whole for n in nbytes)
         ends = (size,) if small else cuts(size)
         sizes = (end - start for start, end in zip((0, *ends), ends, strict=False))
