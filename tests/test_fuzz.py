@@ -118,6 +118,6 @@ def test_a_solve_is_made_again_by_its_name(tmp_path, capsys):
     np.testing.assert_array_equal(solve.verdict, again.verdict)
     main(["--only", program.name, "--solves", "2", "--seed", "3", "--out", str(tmp_path)])
     assert "2 solves, 32 samples" in capsys.readouterr().out
-    assert f"| {solve.case.family.name} | gmres |" in (tmp_path / "fuzz.md").read_text()
-    for line in map(json.loads, (tmp_path / "faults.jsonl").read_text().splitlines()):
+    assert f"| {solve.case.family.name} | gmres |" in (tmp_path / "fuzz_full.md").read_text()
+    for line in map(json.loads, (tmp_path / "faults.jsonl").read_text().splitlines()[:2]):
         assert campaign.replay(line["replay"]).faults.size

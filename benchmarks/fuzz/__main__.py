@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{i + 1}/{len(chosen)} {program.name}: {tally.faults()} faults so far", flush=True
             )
             jax.clear_caches()  # a program is not needed again
-    (args.out / "fuzz.md").write_text(tally.markdown("What solves say of random problems"))
+    for name, full in (("fuzz.md", False), ("fuzz_full.md", True)):
+        title = "What solves say of random problems"
+        (args.out / name).write_text(tally.markdown(title, full=full))
     print(tally.brief(), f"{time.process_time() - begun:.0f} s of CPU time", sep="\n")
     return int(bool(tally.faults()))
 

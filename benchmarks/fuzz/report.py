@@ -48,20 +48,20 @@ class Tally:
         counts = ", ".join(f"{total[c]} {c}" for c in ("solves", "samples", "converged"))
         return f"{counts}; faults: {named}; unsolved: {total[VERDICTS[UNSOLVED]]}"
 
-    def markdown(self, title: str) -> str:
-        """A table per direction by family, one by solver, and the full one."""
+    def markdown(self, title: str, *, full: bool = False) -> str:
+        """Per direction, a table by family and one by solver, or `full`: one of both."""
         text = [f"# {title}", self.brief()]
-        for direction in dict.fromkeys(k.direction for k in self.rows):
-            mine = [k for k in self.rows if k.direction == direction]
-            for field in ("family", "variant"):
-                names = dict.fromkeys(getattr(k, field) for k in mine)
-                rows = [(n, self.of(direction=direction, **{field: n})) for n in names]
-                total = self.of(direction=direction)
-                text.append(f"## {direction}, by {_HEADS[field]}")
-                text.append(_table([_HEADS[field]], [([n], r) for n, r in (*rows, ("all", total))]))
-            text.append(f"## {direction}, in full")
-            full = [([k.family, k.variant], self.rows[k]) for k in sorted(mine)]
-            text.append(_table(["family", "solver"], full))
+        for direction in sorted({k.direction for k in self.rows}):
+            mine = sorted(k for k in self.rows if k.direction == direction)
+            if full:
+                rows = [([k.family, k.variant], self.rows[k]) for k in mine]
+                text += [f"## {direction}", _table(["family", "solver"], rows)]
+                continue
+            for field, head in _HEADS.items():
+                names = sorted({getattr(k, field) for k in mine})
+                rows = [([n], self.of(direction=direction, **{field: n})) for n in names]
+                rows.append((["all"], self.of(direction=direction)))
+                text += [f"## {direction}, by {head}", _table([head], rows)]
         return "\n\n".join(text) + "\n"
 
 
