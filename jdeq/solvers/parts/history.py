@@ -14,7 +14,7 @@ from .filled import cuts, if_filled
 # bytes up to which a history stays whole: what a core has at hand is read faster than it is cut,
 # and an accelerator reads more in the time that the kernels for further parts take
 WHOLE, WHOLE_ON_ACCELERATORS = 2**20, 2**28
-LANES = 32  # of a single system there may be so many, in a `vmap`, which nobody tells
+LANES = 1024  # a single system may be one of so many in a `vmap`, which nobody tells
 
 
 class History(NamedTuple):
