@@ -18,6 +18,7 @@ Example:
 
 import dataclasses
 import functools
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
@@ -30,6 +31,7 @@ from ._named import suggest
 from ._pairs import parse_pairs
 
 T = TypeVar("T", bound="Options")
+LARGEST = 2**31 - 1  # what int32 holds
 
 
 def option(default: Any, text: str, group: str = "", **declared: Any) -> Any:
@@ -64,7 +66,8 @@ class Option:
         many: takes a tuple; of this `length`, if that is given.
         optional: takes None.
         text, group: as in `option`; `heading` is that of the group.
-        low, above, high, below: least and largest number, included and excluded.
+        low, above, high, below: least and largest number, included and excluded; in any case
+            integers are those of int32, and other numbers finite.
         choices: the accepted words, or a function that looks them up when they are needed.
         pairs: options of something else: `"m=5,lam=1e-4"`, a mapping or pairs; held as pairs.
         alias: another name on the command line.
@@ -132,6 +135,9 @@ class Option:
             bounds = Bounds(self.low, self.above, self.high, self.below)
             check = check_int if self.kind is int else check_number
             check(name, value, **bounds._asdict())
+            largest = LARGEST if self.kind is int else sys.float_info.max
+            if not abs(value) <= largest:  # NaN is not, either
+                raise ValueError(f"{name} must be at most {largest} in size, got {value!r}")
         return value
 
 

@@ -1,4 +1,4 @@
-"""The one exception that the command line turns into a single line."""
+"""The exceptions that the command line turns into a single line."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     `python -m zoo` prints it without a traceback and exits with status 2.
     """
+
+
+class Interrupted(Exception):
+    """A run was asked to stop and has saved its state; the text says how to go on."""

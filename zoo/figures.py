@@ -3,9 +3,11 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,9 @@ def judging(figures: Figures) -> str:
 class Evaluation:
     """Over a split: the task's figures; mean loss, relative residual, share converged, NFE.
 
-    `trace` (N, max_iter) is every sample's residual after each iteration, NaN once it stopped.
+    `trace` (N, max_iter) is every sample's residual after each iteration, NaN once it stopped;
+    `predicted` (N,) what a model of images says of each. Where nothing is solved for, `unrolled`
+    is how many steps are made instead.
     """
 
     figures: Mapping[str, float]
@@ -76,17 +80,30 @@ class Evaluation:
     converged: float
     nfe: float
     trace: np.ndarray
+    predicted: np.ndarray | None = None
+    unrolled: int | None = None
 
     def values(self) -> dict[str, float]:
         """Everything that is one number, by name."""
         own = {k: v for k, v in vars(self).items() if isinstance(v, float)}
-        return own | dict(self.figures)
+        return what_is_solved(own, self.unrolled) | dict(self.figures)
 
     def line(self, split: str, figures: Figures) -> str:
         """One line for people."""
         texts = (f"{name} {figures[name].text(value)}" for name, value in self.figures.items())
-        return (
-            f"{split} {', '.join(texts)} "
-            f"(mean relative residual {self.residual:.1e}, NFE {self.nfe:.1f}, "
-            f"converged {100 * self.converged:.1f} %)"
-        )
+        how = f"NFE {self.nfe:.1f}, converged {100 * self.converged:.1f} %"
+        if self.unrolled is not None:
+            how = unrolled_text(self.unrolled)
+        return f"{split} {', '.join(texts)} (mean relative residual {self.residual:.1e}, {how})"
+
+
+def what_is_solved(values: Mapping[str, T], unrolled: int | None) -> dict[str, Any]:
+    """Figures by name; where nothing is solved for nothing converges, and the steps count."""
+    if unrolled is None:
+        return dict(values)
+    return {k: v for k, v in values.items() if k != "converged"} | {"nfe": float(unrolled)}
+
+
+def unrolled_text(steps: int) -> str:
+    """For people."""
+    return f"unrolled: {steps} step{'s' * (steps > 1)}, no solver"

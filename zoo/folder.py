@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.errors import UserError
+from zoo.files import replacing
+from zoo.plain_json import read_json
 
 EARLIER = "earlier-"
 
@@ -56,6 +58,11 @@ class RunFolder:
         """The folder of the profiler's traces."""
         return self.out / "profile"
 
+    @property
+    def lock(self) -> pathlib.Path:
+        """Locked by the process that trains there."""
+        return self.out / "lock"
+
     def checkpoint_paths(self) -> list[pathlib.Path]:
         """The folders of the checkpoints, by step; they may be damaged."""
         found = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
@@ -64,9 +71,8 @@ class RunFolder:
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes the configuration, at once or not at all."""
         self.out.mkdir(parents=True, exist_ok=True)
-        temporary = self.config.with_suffix(".tmp")
-        temporary.write_text(json.dumps(config, indent=1) + "\n")
-        temporary.replace(self.config)
+        with replacing(self.config) as file:
+            file.write(json.dumps(config, indent=1) + "\n")
 
     def read_config(self) -> dict[str, Any]:
         """The configuration of a run, which may be going on.
@@ -77,11 +83,14 @@ class RunFolder:
         if not self.out.is_dir():
             raise UserError(f"{self.out}: no such folder")
         try:
-            return json.loads(self.config.read_text())
+            config = read_json(self.config)
         except (OSError, ValueError) as e:
             raise UserError(
-                f"{self.out}: not the folder of a run: no {self.config.name} that can be read"
+                f"{self.out}: not the folder of a run: no {self.config.name} that can be read ({e})"
             ) from e
+        if not isinstance(config, dict):
+            raise UserError(f"{self.config}: expected a JSON object")
+        return config
 
     def set_aside(self) -> pathlib.Path | None:
         """Moves what an earlier run left to a new folder in this one, and returns that."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from zoo.errors import UserError
+from zoo.program_name import program_name
 from zoo.registry import register_task
 
 PREFIX = "zoo_plugin_"  # so that a file called jax.py shadows nothing
@@ -31,7 +32,7 @@ def add_plugin_option(parser: Any) -> None:
 
 def load_plugins(argv: Sequence[str]) -> None:
     """Imports all that the arguments of a command name; raises as `load_plugin`."""
-    parser = argparse.ArgumentParser(prog="python -m zoo", add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=program_name(), add_help=False, allow_abbrev=False)
     add_plugin_option(parser)
     for name in parser.parse_known_args(argv)[0].plugin:
         load_plugin(name)

@@ -4,11 +4,16 @@ A model of the zoo is a package in this folder with a `task.py` that has `TASK`.
 elsewhere come with `--plugin`.
 """
 
+from __future__ import annotations
+
 import importlib
 import pathlib
+from typing import TYPE_CHECKING
 
 from zoo.errors import UserError
-from zoo.task import Task
+
+if TYPE_CHECKING:  # slow to import, which not every command needs
+    from zoo.task import Task
 
 PLUGGED: dict[str, Task] = {}  # by name, as plugins have registered them
 
@@ -25,6 +30,8 @@ def register_task(task: Task) -> None:
     Raises:
         UserError: another model has this name, or it is not a task.
     """
+    from zoo.task import Task
+
     if not isinstance(task, Task):
         raise UserError(f"expected a zoo.task.Task, got {task!r}")
     if task.name in model_names() and PLUGGED.get(task.name) is not task:

@@ -15,13 +15,15 @@ from zoo.registry import get_task
 from zoo.settings import TrainConfig
 from zoo.task import Task
 
+LARGEST_SEED = 2**32 - 1  # of a larger one some bits would count for nothing
+
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """A run: which model and data, its sizes, DEQ options, training settings and seed.
 
     Raises:
-        TypeError, ValueError: the seed is not an int, or negative.
+        TypeError, ValueError: the seed is not an int, or out of range; the rest is of another type.
     """
 
     name: str
@@ -33,7 +35,7 @@ class RunConfig:
     train: TrainConfig
 
     def __post_init__(self) -> None:
-        check_int("seed", self.seed, low=0)
+        check_int("seed", self.seed, low=0, high=LARGEST_SEED)
 
     @classmethod
     def of_preset(
@@ -115,7 +117,7 @@ class RunConfig:
                 deq=jdeq.DEQConfig.from_dict(saved["deq"]),
                 train=task.train_config(saved["train"]),
             )
-        except (KeyError, TypeError, ValueError) as e:
+        except (KeyError, TypeError, ValueError, OverflowError) as e:
             raise UserError(
                 f"the saved configuration cannot be used: {e!r} (a run that was trained with "
                 "--plugin needs it again)"

@@ -5,6 +5,14 @@ from jax import Array
 import jdeq
 
 
+def unrolled_steps(deq: jdeq.DEQConfig) -> int | None:
+    """How many steps are made, each of them differentiated, where there is no solver; else None."""
+    backward = deq.backward()
+    if deq.f_max_iter or deq.eval_f_max_iter or not isinstance(backward, jdeq.PhantomGrad):
+        return None
+    return backward.steps
+
+
 def solve_means(info: jdeq.SolverInfo) -> dict[str, Array]:
     """Of a training batch, each (): entries of what `Task.loss` returns."""
     return {

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import optax
 from flax import nnx
 from jax import Array
@@ -13,8 +14,10 @@ import jdeq
 from jdeq.options import Options
 from zoo.data.split import Data
 from zoo.figures import Figures
+from zoo.pictures import Pictures
 from zoo.schedules import learning_rate
 from zoo.settings import Preset, TrainConfig
+from zoo.solves import unrolled_steps
 from zoo.upstream.original import Original
 from zoo.upstream.reference import Reference
 from zoo.upstream.rows import Row
@@ -91,6 +94,14 @@ class Task(abc.ABC):
         """A model with fresh weights."""
         return self.module(config, deq, rngs=rngs)
 
+    def unrolled(self, config: Any, deq: jdeq.DEQConfig) -> int | None:
+        """How often the cell is applied if nothing is solved for: then nothing converges either.
+
+        None if there is a solver.
+        """
+        del config
+        return unrolled_steps(deq)
+
     def rate(self, train: TrainConfig) -> optax.Schedule:
         """The model's own learning-rate schedule: along a cosine to zero."""
         return optax.cosine_decay_schedule(train.lr, train.steps)
@@ -113,6 +124,14 @@ class SolvingTask(Task):
         self, model: Any, batch: Mapping[str, Array]
     ) -> tuple[Callable[[Any], Any], Any]:
         """The function `f` of a batch, and the state `z = f(z)` that was found for it."""
+
+
+class PicturingTask(Task):
+    """A model of images, whose predictions can be shown; `evaluate` returns `predicted` (B,)."""
+
+    @abc.abstractmethod
+    def pictures(self, batch: Mapping[str, np.ndarray], predicted: np.ndarray) -> Pictures:
+        """Some test samples, in a batch, with what `evaluate` said of each."""
 
 
 class PredictingTask(Task):

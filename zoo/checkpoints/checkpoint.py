@@ -15,52 +15,59 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
+from zoo.checkpoints.facts import Facts
 from zoo.checkpoints.manifest import Damaged, read_facts, verified_facts
 from zoo.checkpoints.names import described, difference, named
 from zoo.errors import UserError
 from zoo.folder import RunFolder
 
-LAYOUT = 2  # 1, whose manifest does not say so, had arrays by their number
-
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint; `score` is what it is judged by, the greater the better.
-
-    `arrays` says of each array of the state, by its name, which dtype and shape it has.
-    """
+    """A complete checkpoint: its folder, and what its manifest says."""
 
     path: pathlib.Path
-    step: int
-    score: float | None
-    config: dict[str, Any]
-    meta: dict[str, Any]
-    arrays: dict[str, str]
+    facts: Facts
+
+    @property
+    def step(self) -> int:
+        """After how many steps."""
+        return self.facts.step
+
+    @property
+    def score(self) -> float | None:
+        """What it is judged by, the greater the better; None if it was not evaluated."""
+        return self.facts.score
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """That of the run, as plain values."""
+        return self.facts.config
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """That of the data, as plain values."""
+        return self.facts.meta
+
+    @property
+    def arrays(self) -> Mapping[str, str]:
+        """Which dtype and shape each array of the state has, by its name."""
+        return self.facts.arrays
 
     @classmethod
     def read(cls, path: pathlib.Path) -> "Checkpoint":
         """The checkpoint in a folder, every file of which is verified.
 
         Raises:
-            Damaged: a file is not what was written.
+            Damaged: a file is not what was written, or the manifest not what it should be.
             UserError: it has another layout than those that this program writes.
         """
-        facts = verified_facts(path)
-        layout = facts.pop("layout", 1)
-        if layout == 1:  # its order says nothing if something was renamed since: never guess
-            raise UserError(
-                f"{path}: is of an earlier version, which did not save the names of arrays, so "
-                "that one's values could be taken for another's: there, write its weights with "
-                "`python -m zoo export MODEL weights.npz --checkpoint DIR`; here, read them with "
-                "`python -m zoo import MODEL weights.npz --config DIR/config.json --out NEW`"
-            )
-        if layout != LAYOUT:
-            raise UserError(
-                f"{path}: is of a later version, with layout {layout}; this one reads {LAYOUT}"
-            )
-        checkpoint = cls(path, **facts)
+        said = verified_facts(path)
+        try:
+            checkpoint = cls(path, Facts.of(said))
+        except UserError as e:
+            raise UserError(f"{path}: {e}") from e
         if path.name != str(checkpoint.step):
             raise Damaged(f"is the checkpoint of step {checkpoint.step} under another name")
         return checkpoint
@@ -79,6 +86,8 @@ class Checkpoint:
 
     def load(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """All arrays by their names, each like the one that is wanted; see `restore`."""
+        import orbax.checkpoint as ocp  # slow to import
+
         unlike = difference(self.arrays, {name: described(leaf) for name, leaf in wanted.items()})
         if unlike is not None:
             raise UserError(f"{self.path}: is not of this model and its optimiser: {unlike}")
@@ -124,10 +133,10 @@ def find_checkpoint(folder: pathlib.Path, *, best: bool = False) -> Checkpoint:
 
 
 def score_of(path: pathlib.Path) -> float | None:
-    """What a checkpoint is judged by; None if it was not evaluated, or is damaged."""
+    """What a checkpoint is judged by; None if it was not evaluated, or cannot be used."""
     try:
-        return read_facts(path)["score"]
-    except Damaged:
+        return Facts.of(read_facts(path)).score
+    except (Damaged, UserError):
         return None
 
 
@@ -149,7 +158,7 @@ def _by_score(paths: Iterable[pathlib.Path], damaged: list[str]) -> Iterator[pat
     scores = {}
     for path in paths:
         try:
-            scores[path] = read_facts(path)["score"]
+            scores[path] = Facts.of(read_facts(path)).score
         except Damaged as e:
             damaged.append(f"{path} is damaged ({e})")
     yield from sorted((p for p, s in scores.items() if s is not None), key=lambda p: -scores[p])

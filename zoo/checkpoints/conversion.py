@@ -11,6 +11,7 @@ from zoo.arrays import load_arrays
 from zoo.checkpoints.saving import Saver
 from zoo.errors import UserError
 from zoo.folder import RunFolder
+from zoo.lock import locked
 from zoo.optimizer import make_optimizer
 from zoo.run import RunConfig
 from zoo.state import initial_state
@@ -63,10 +64,11 @@ def import_checkpoint(
     except UserError as e:
         raise UserError(f"{file}: {e}") from e
     _, params, rest = nnx.split(model, task.trained, ...)
-    if RunFolder(out).checkpoint_paths():
-        raise UserError(f"{out}: there is a checkpoint already")
     optimizer = make_optimizer(task, config.train)
     state = jax.jit(lambda p, r: initial_state(p, r, optimizer, config.train))(params, rest)
-    with Saver(out, keep=1, start=0) as saver:
-        saver.save(0, state, config.to_dict(), {})
+    with locked(out):
+        if RunFolder(out).checkpoint_paths():
+            raise UserError(f"{out}: there is a checkpoint already")
+        with Saver(out, keep=1, start=0) as saver:
+            saver.save(0, state, config.to_dict(), {})
     return arrays

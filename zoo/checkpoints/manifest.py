@@ -7,6 +7,9 @@ import pathlib
 from collections.abc import Collection
 from typing import Any
 
+from zoo.files import opened, opened_below, replacing
+from zoo.plain_json import read_json
+
 NAME = "manifest.json"
 
 
@@ -25,17 +28,13 @@ def write_manifest(folder: pathlib.Path, facts: Any, *, leave_out: Collection[st
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name not in leave_out:
-            with path.open("rb") as file:
+            with opened(path) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 os.fsync(file.fileno())  # after a power cut too, listed files are there
             files[path.relative_to(folder).as_posix()] = [path.stat().st_size, digest]
     content = json.loads(json.dumps({"facts": facts, "files": files}))  # as it will be read
-    temporary = folder / f"{NAME}.tmp"
-    with temporary.open("w") as file:
+    with replacing(folder / NAME) as file:
         json.dump(content | {"sha256": _digest(content)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / NAME)
 
 
 def read_facts(folder: pathlib.Path) -> Any:
@@ -47,13 +46,16 @@ def verified_facts(folder: pathlib.Path) -> Any:
     """The same after every file was read and found to be what was written.
 
     Raises:
-        Damaged: the manifest or a file is missing, or has another size or content.
+        Damaged: the manifest or a file is missing, or has another size or content; or there is
+            something else than plain files below the folder.
     """
     content = _read(folder)
+    for path in folder.rglob("*"):  # Orbax reads what it finds, listed or not
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise Damaged(f"{path.relative_to(folder).as_posix()}: not a plain file")
     for name, (size, digest) in content["files"].items():
-        path = folder / name
         try:
-            with path.open("rb") as file:
+            with opened_below(folder, name) as file:
                 found = os.fstat(file.fileno()).st_size
                 if found != size:
                     raise Damaged(f"{name}: {found} bytes, expected {size}")
@@ -66,7 +68,7 @@ def verified_facts(folder: pathlib.Path) -> Any:
 
 def _read(folder: pathlib.Path) -> dict[str, Any]:
     try:
-        content = json.loads((folder / NAME).read_bytes())
+        content = read_json(folder / NAME)
         digest = content.pop("sha256")
     except OSError as e:
         raise Damaged(f"{NAME}: {e.strerror}") from e
@@ -74,7 +76,19 @@ def _read(folder: pathlib.Path) -> dict[str, Any]:
         raise Damaged(f"{NAME}: is not what was written") from e
     if digest != _digest(content):
         raise Damaged(f"{NAME}: the content is not what was written")
+    files = content.get("files")
+    if (
+        "facts" not in content
+        or not isinstance(files, dict)
+        or not all(map(_is_entry, files.values()))
+    ):
+        raise Damaged(f"{NAME}: is no list of files")
     return content
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether this is a file's size and SHA-256."""
+    return isinstance(entry, list) and list(map(type, entry)) == [int, str]
 
 
 def _digest(content: Any) -> str:

@@ -10,17 +10,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from zoo.checkpoints.checkpoint import (
-    LAYOUT,
-    Checkpoint,
-    score_of,
-    with_entries,
-)
+from zoo.checkpoints.checkpoint import Checkpoint, score_of, with_entries
+from zoo.checkpoints.facts import LAYOUT, Facts
 from zoo.checkpoints.manifest import Damaged, write_manifest
 from zoo.checkpoints.names import described, named
+from zoo.checkpoints.quiet import silence_failed_writes
 from zoo.devices.distributed import is_first
 from zoo.errors import UserError
 from zoo.folder import RunFolder
@@ -48,10 +44,13 @@ class Saver:
     """
 
     def __init__(self, out: pathlib.Path, *, keep: int, start: int):
+        import orbax.checkpoint as ocp  # slow to import
+
+        silence_failed_writes()
         self._run, self._keep = RunFolder(out), keep
         self.folder = self._run.checkpoints.absolute()
         self._saving: int | None = None
-        self._facts: dict[str, Any] = {}
+        self._facts: Facts | None = None
         self._primary = is_first()
         if self._primary:
             try:
@@ -63,7 +62,7 @@ class Saver:
         scores = {p: score_of(p) for p in self._run.checkpoint_paths()}
         self._scores = {int(p.name): s for p, s in scores.items() if s is not None}
         options = ocp.options.AsyncOptions(post_finalization_callback=self._seal)
-        handler = ocp.StandardCheckpointHandler()
+        handler, self._args = ocp.StandardCheckpointHandler(), ocp.args.StandardSave
         self._writer = ocp.AsyncCheckpointer(handler, async_options=options)
 
     def __enter__(self) -> "Saver":
@@ -107,21 +106,14 @@ class Saver:
         """
         self.wait()
         arrays = named(state)
-        self._facts = {
-            "layout": LAYOUT,
-            "step": step,
-            "score": score,
-            "config": dict(config),
-            "meta": dict(meta),
-            "arrays": {name: described(a) for name, a in arrays.items()},
-        }
+        descriptions = {name: described(a) for name, a in arrays.items()}
+        self._facts = Facts(LAYOUT, step, score, dict(config), dict(meta), descriptions)
         self._saving = step
         arrays = with_entries(arrays)
         if jax.default_backend() == "cpu":  # there Orbax would read the arrays' own memory, later
             arrays = jax.tree.map(jnp.copy, arrays)
-        self._guarded(
-            lambda: self._writer.save(self.folder / str(step), args=ocp.args.StandardSave(arrays))
-        )
+        args = self._args(arrays)
+        self._guarded(lambda: self._writer.save(self.folder / str(step), args=args))
 
     def check(self) -> None:
         """Raises `UserError` if the checkpoint in the making has failed; does not wait for it."""
@@ -131,8 +123,8 @@ class Saver:
         """Returns when nothing is being written any more; raises `UserError` if that failed."""
         self._guarded(self._writer.wait_until_finished)
         if self._saving is not None:
-            if self._facts["score"] is not None:
-                self._scores[self._saving] = self._facts["score"]
+            if self._facts is not None and self._facts.score is not None:
+                self._scores[self._saving] = self._facts.score
             self._saving = None
             self._prune()
 
@@ -151,7 +143,8 @@ class Saver:
     def _seal(self) -> None:
         """Lists the files, as the last thing before the folder gets its name."""
         (folder,) = self.folder.glob(f"{self._saving}{BEING_WRITTEN}*")
-        write_manifest(folder, self._facts, leave_out=CHANGES)
+        assert self._facts is not None
+        write_manifest(folder, self._facts.to_dict(), leave_out=CHANGES)
 
     def _prune(self) -> None:
         paths = self._run.checkpoint_paths()

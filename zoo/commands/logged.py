@@ -10,11 +10,12 @@ from zoo.folder import RunFolder
 from zoo.logs.comparison import LoggedRun, comparison
 from zoo.logs.plots import plot_runs
 from zoo.plugins import add_plugin_option
+from zoo.program_name import program_name
 
 
 def plot(argv: Sequence[str]) -> int:
     """draw the curves of a run"""
-    parser = argparse.ArgumentParser(prog="python -m zoo plot", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=f"{program_name()} plot", allow_abbrev=False)
     parser.add_argument("run", type=pathlib.Path, metavar="RUN", help="--out folder of a run")
     text = "PNG to be written (RUN/curves.png)"
     parser.add_argument("--out", type=pathlib.Path, metavar="FILE", help=text)
@@ -27,7 +28,7 @@ def plot(argv: Sequence[str]) -> int:
 
 def compare(argv: Sequence[str]) -> int:
     """set runs beside each other: what differs in their settings, and their figures"""
-    parser = argparse.ArgumentParser(prog="python -m zoo compare", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=f"{program_name()} compare", allow_abbrev=False)
     text = "--out folders of runs"
     parser.add_argument("runs", type=pathlib.Path, nargs="+", metavar="RUN", help=text)
     text = "also draw their curves into one PNG"

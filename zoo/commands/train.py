@@ -1,5 +1,6 @@
 """`python -m zoo train`."""
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
@@ -11,15 +12,18 @@ from zoo.checkpoints.checkpoint import find_checkpoint
 from zoo.checkpoints.saved import saved_run, sized
 from zoo.commands.arguments import (
     add_data_option,
+    add_resume_option,
     first_pass,
     make_folder,
     parser_of,
     valid,
 )
+from zoo.devices.compile_cache import add_cache_option, use_cache
 from zoo.devices.distributed import add_process_options, is_first, join_processes
 from zoo.devices.mesh import Devices
 from zoo.errors import UserError
 from zoo.folder import RunFolder
+from zoo.lock import locked
 from zoo.run import RunConfig
 from zoo.training.fit import Watch
 from zoo.training.trainer import Trainer
@@ -30,10 +34,10 @@ DEFAULT_OUT = "runs"
 def train(argv: Sequence[str]) -> int:
     """train a model"""
     join_processes(argv)
-    task, first = first_pass("train", argv, ("--preset", "--out"), ("--resume",))
+    task, first = first_pass("train", argv, ("--preset", "--out"), add_more=add_resume_option)
     out = pathlib.Path(first.out or f"{DEFAULT_OUT}/{task.name}")
     checkpoint = None
-    if first.resume:
+    if first.resume == "always" or first.resume and RunFolder(out).checkpoint_paths():
         checkpoint = find_checkpoint(out)
         defaults = saved_run(task, checkpoint)
         if first.preset not in (None, defaults.preset):
@@ -52,10 +56,11 @@ def train(argv: Sequence[str]) -> int:
     )
     add_data_option(run)
     run.add_argument("--out", metavar="DIR", default=str(out), help="default: %(default)s")
-    run.add_argument("--resume", action="store_true", help="continue the run in --out")
+    add_resume_option(run)
     text = "start from the parameters of this run or checkpoint; all but the sizes may differ"
     run.add_argument("--init", metavar="DIR", help=text)
     run.add_argument("--stop_after", type=int, metavar="STEP", help="stop there; --resume goes on")
+    add_cache_option(run)
     add_options(parser, Watch(), "watching")
     add_process_options(parser)
     add_options(parser, Devices(), "devices", command="train")
@@ -70,20 +75,20 @@ def train(argv: Sequence[str]) -> int:
     config = valid(lambda: dataclasses.replace(config, seed=args.seed))
     if args.stop_after is not None:
         valid(lambda: check_int("--stop_after", args.stop_after, low=1))
+    use_cache(args.compile_cache)
     watch = read_options(args, Watch())
     watch.check(task)
     data = task.load_data(config.data, args.data, model=config.model, meta=meta)
     config = dataclasses.replace(config, model=sized(config.model, data))
     make_folder(out)
     devices = valid(lambda: read_options(args, Devices(), command="train"))
-    trainer = Trainer(task, config, data, devices)
-    if source is not None:
-        trainer.start_from(source)
-    if checkpoint is not None:
-        trainer.restore(checkpoint)
-    elif is_first() and (aside := RunFolder(out).set_aside()) is not None:
-        print(f"{out}: the run that was there is now in {aside}", file=sys.stderr)
-    evaluation = trainer.fit(out, stop_after=args.stop_after, watch=watch)
-    if is_first():
-        print(evaluation.line("test", task.figures))
+    with locked(out) if is_first() else contextlib.nullcontext():
+        trainer = Trainer(task, config, data, devices)
+        if source is not None:
+            trainer.start_from(source)
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
+        elif is_first() and (aside := RunFolder(out).set_aside()) is not None:
+            print(f"{out}: the run that was there is now in {aside}", file=sys.stderr)
+        trainer.fit(out, stop_after=args.stop_after, watch=watch)
     return 0

@@ -17,6 +17,7 @@ from zoo.commands.arguments import (
     valid,
     wants_help,
 )
+from zoo.devices.compile_cache import add_cache_option, use_cache
 from zoo.devices.distributed import add_process_options, is_first, join_processes
 from zoo.devices.layout import Layout
 from zoo.devices.mesh import Devices
@@ -38,7 +39,8 @@ def evaluate(argv: Sequence[str]) -> int:
     layout = Layout(valid(lambda: read_options(args, Devices(), command="eval")))
     model = restored_model(task, config, checkpoint, layout.replicated)
     _, params, rest = nnx.split(model, task.trained, ...)
-    evaluate_split = Evaluator(task, model, layout)
+    unrolled = task.unrolled(config.model, config.deq)
+    evaluate_split = Evaluator(task, model, layout, unrolled=unrolled)
     evaluation = evaluate_split(params, rest, data.test, config.train.eval_batch_size)
     if is_first():
         print(evaluation.line("test", task.figures))
@@ -80,11 +82,13 @@ def _checkpoint_and_changes(
     run = parser.add_argument_group("run")
     add_checkpoint_options(run)
     add_data_option(run)
+    add_cache_option(run)
     add_own_options(task, parser)
     add_options(parser, Devices(), "devices", command=command)
     defaults.add_options(parser, command=command)
     args = parser.parse_args(argv[1:])
     config = defaults.read_options(args, command=command)
+    use_cache(args.compile_cache)
     assert checkpoint is not None  # without one, the help has ended the program
     return task, checkpoint, config, args
 

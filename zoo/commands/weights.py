@@ -22,7 +22,7 @@ from zoo.task import PredictingTask
 
 def import_weights(argv: Sequence[str]) -> int:
     """make a checkpoint of a PyTorch state dict"""
-    task = task_of("import", argv)
+    task = task_of(argv)
     parser = parser_of("import", task)
     parser.add_argument("file", type=pathlib.Path, metavar="FILE", help=".npz, .safetensors, .pt")
     presets = ", ".join(task.presets)
@@ -43,7 +43,7 @@ def import_weights(argv: Sequence[str]) -> int:
 
 def export_weights(argv: Sequence[str]) -> int:
     """write a checkpoint as a PyTorch state dict, or as a program that needs nothing of this"""
-    task = task_of("export", argv)
+    task = task_of(argv)
     parser = parser_of("export", task)
     text = ".npz: a state dict; .stablehlo: for jax.export.deserialize, parameters inside"
     parser.add_argument("file", type=pathlib.Path, metavar="FILE", help=text)

@@ -5,6 +5,7 @@ import pathlib
 import re
 
 from zoo.errors import UserError
+from zoo.files import opened_below, read_bytes
 
 LIST = "SHA256SUMS"
 
@@ -15,13 +16,14 @@ def verify_checksums(folder: pathlib.Path) -> None:
     Without such a list there is nothing to be checked.
 
     Raises:
-        UserError: a file is missing or has another checksum, or the list cannot be understood.
+        UserError: a file is missing, no plain file below the folder, or has another checksum; or
+            the list cannot be understood.
     """
     path = folder / LIST
-    if not path.is_file():
+    if not path.exists():
         return
     try:
-        lines = path.read_text().splitlines()
+        lines = read_bytes(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: cannot be read ({e})") from e
     for number, line in enumerate(lines, start=1):
@@ -30,7 +32,7 @@ def verify_checksums(folder: pathlib.Path) -> None:
             raise UserError(f"{path}, line {number}: expected a SHA-256 and the name of a file")
         expected, name = match.groups()
         try:
-            with (folder / name).open("rb") as file:
+            with opened_below(folder, name) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as e:
             raise UserError(f"{folder / name}: is listed in {LIST}, but: {e.strerror}") from e

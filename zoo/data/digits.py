@@ -1,8 +1,6 @@
 """The 8x8 digits that ship with scikit-learn (1797 real scans, UCI)."""
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from zoo.data.samples import Samples
 from zoo.data.split import Data
@@ -12,6 +10,9 @@ SPLIT_SEED = 0  # fixed: the split is part of the task, not of a run
 
 def digits() -> Data:
     """Stratified 80/20 split; `x` float32 (N, 8, 8, 1) standardised, `y` int32 (N,)."""
+    from sklearn.datasets import load_digits  # slow to import
+    from sklearn.model_selection import train_test_split
+
     images, labels = load_digits(return_X_y=True)
     x = images.reshape(-1, 8, 8, 1).astype(np.float32) / 16
     y = labels.astype(np.int32)

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Collection, Iterator
 
-import grain
 import numpy as np
 
 from zoo.data.augmentation import Augmentation
@@ -51,6 +50,8 @@ class Samples:
         Raises:
             UserError: there are fewer samples than a batch holds.
         """
+        import grain  # slow to import
+
         self.check_batch_size(batch_size)
 
         def gather(index: np.ndarray, rng: np.random.Generator) -> Batch:

@@ -17,6 +17,7 @@ from zoo.data.split import Data
 from zoo.data.streams import Streams
 from zoo.data.vocabulary import Characters, Vocabulary, Words
 from zoo.errors import UserError
+from zoo.files import opened
 
 SPLITS = ("train", "valid", "test")
 NAMES = ("{}.txt", "wiki.{}.tokens", "ptb.{}.txt")  # of the file of a split; or these with .gz
@@ -97,8 +98,10 @@ def load_corpus(
 def read_lines(path: pathlib.Path) -> Iterator[str]:
     """The lines of a text file, which may be compressed; raises `UserError` naming the file."""
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-            yield from file
+        with opened(path) as file:
+            content = gzip.open(file) if path.suffix == ".gz" else file
+            with io.TextIOWrapper(content, encoding="utf-8") as lines:
+                yield from lines
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: is not UTF-8 text ({e.reason} at byte {e.start})") from e
     except (OSError, EOFError, zlib.error) as e:

@@ -58,9 +58,19 @@ class Vocabulary(ABC):
         return {"level": self.level, "tokens": list(self.tokens)}
 
     @staticmethod
-    def from_dict(saved: Mapping[str, Any]) -> "Vocabulary":
-        """The inverse of `to_dict`."""
-        return {"word": Words, "character": Characters}[saved["level"]](saved["tokens"])
+    def from_dict(saved: Any) -> "Vocabulary":
+        """The inverse of `to_dict`; raises `UserError` for what that cannot have given."""
+        level, tokens = _level_and_tokens(saved)
+        if level not in ("word", "character"):
+            raise UserError("the saved vocabulary has neither words nor characters")
+        whole = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
+        if not whole or not 0 < len(tokens) == len(set(tokens)):
+            raise UserError(f"the saved vocabulary is not one of {level}s, each of them once")
+        if level == "word":
+            return Words(tokens)
+        if any(len(token) != 1 for token in tokens if token != UNKNOWN):
+            raise UserError("the saved vocabulary is one of characters, and has longer ones")
+        return Characters(tokens)
 
     def _check_all_known(self, tokens: Iterable[str], name: str) -> None:
         known = set(self.tokens)
@@ -146,6 +156,11 @@ class Characters(Vocabulary):
         """The characters; what is unknown is shown as U+FFFD."""
         tokens = (self.tokens[number] for number in numbers)
         return "".join("\ufffd" if token == UNKNOWN else token for token in tokens)
+
+
+def _level_and_tokens(saved: Any) -> tuple[Any, Any]:
+    """Of what a file has, which may be anything."""
+    return (saved.get("level"), saved.get("tokens")) if isinstance(saved, Mapping) else (None, None)
 
 
 class _Numbers(dict):

@@ -11,6 +11,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+import jdeq
 from zoo.data.split import Data
 from zoo.data.text import load_corpus
 from zoo.data.vocabulary import Vocabulary
@@ -50,7 +51,7 @@ class LMTask(SolvingTask, PredictingTask, SamplingTask, OriginalTask):
         self, source: str, folder: pathlib.Path | None, *, model: LMConfig, meta: Mapping
     ) -> Data:
         """A corpus of `zoo.data.text`, in the vocabulary of the checkpoint if there is one."""
-        vocabulary = Vocabulary.from_dict(meta["vocabulary"]) if meta else None
+        vocabulary = Vocabulary.from_dict(meta.get("vocabulary")) if meta else None
         corpus = load_corpus(source, folder, vocabulary)
         data = corpus.data(length=model.tgt_len, eval_length=model.eval_tgt_len)
         return dataclasses.replace(data, sizes={"n_token": len(corpus.vocabulary)})
@@ -92,6 +93,10 @@ class LMTask(SolvingTask, PredictingTask, SamplingTask, OriginalTask):
         context = lm.encode(tokens, Memory.empty(lm.config, len(tokens), 0))
         return lm.equilibrium.f(context), lm.equilibrium(context)[0]
 
+    def unrolled(self, config: LMConfig, deq: jdeq.DEQConfig) -> int | None:
+        """See `Task`; an explicit transformer applies its blocks once."""
+        return super().unrolled(config, deq.without_solver() if config.explicit else deq)
+
     def rate(self, train: TrainConfig) -> optax.Schedule:
         """Linear to `lr`, then `lr (1 + cos(pi step / steps)) / 2`, counted from step 0."""
         warm_up = max(1.0, WARM_UP * train.steps)
@@ -109,7 +114,7 @@ class LMTask(SolvingTask, PredictingTask, SamplingTask, OriginalTask):
             raise UserError(
                 "the checkpoint has no vocabulary; give --data DIR with the text it is made of"
             )
-        vocabulary = Vocabulary.from_dict(meta["vocabulary"])
+        vocabulary = Vocabulary.from_dict(meta.get("vocabulary"))
         if sampling.top_k > len(vocabulary):
             raise UserError(f"--top_k {sampling.top_k} is more than the {len(vocabulary)} tokens")
         prompt = vocabulary.encode(sampling.prompt).tolist()
@@ -117,11 +122,17 @@ class LMTask(SolvingTask, PredictingTask, SamplingTask, OriginalTask):
             raise UserError(f"--prompt {sampling.prompt!r} has no words")
         sampler = Sampler(model.lm, sampling, warm=not sampling.cold)
         drawn = sampler.continued(prompt, sampling.length, seed=sampling.seed)
-        start = "zero" if sampling.cold else "the last token's fixed point"
+        steps = self.unrolled(model.lm.config, model.lm.equilibrium.config)
+        start = "zero" if sampling.cold else "the last token's "
+        if steps is not None:
+            start += "" if sampling.cold else "state"
+            how = f"unrolled: {steps} step{'s' * (steps > 1)} for each, from {start}"
+        else:
+            start += "" if sampling.cold else "fixed point"
+            how = f"solves from {start}, NFE {np.mean(drawn.nfe or [np.nan]):.1f}"
         return (
             f"{vocabulary.decode([*prompt, *drawn.tokens])}\n\n{sampling.length} tokens, "
-            f"{drawn.tokens_per_second:.0f} tokens/s, solves from {start}, "
-            f"NFE {np.mean(drawn.nfe or [np.nan]):.1f}"
+            f"{drawn.tokens_per_second:.0f} tokens/s, {how}"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: a progress bar, a file of figures, TensorBoard."""
+"""What a run tells while it goes on: a progress bar or lines, a file of figures, TensorBoard."""
 
 import pathlib
 import sys
@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from zoo.devices.distributed import is_first
-from zoo.figures import Evaluation, Figures, judging
+from zoo.figures import Evaluation, Figures, judging, what_is_solved
 from zoo.folder import RunFolder
 from zoo.logs.metrics import MetricsLog
 from zoo.logs.tensorboard import TensorBoardLog
@@ -20,26 +20,40 @@ SHOWN = {  # in the bar, by the name of the figure
     "residual": ("residual", "{:.1e}"),
     "nfe": ("NFE", "{:.0f}"),
     "unconverged": ("unconverged", "{:.0%}"),
+    "unrolled": ("unrolled", "{:.0f} steps"),
     "spectral_radius": ("radius", "{:.2f}"),
     "skipped": ("skipped", "{:.0f}"),
 }
+TIMES = {"compile_time": "compiled in {:.1f} s", "step_time": "{:.3f} s/step"}  # in lines
 
 
 class Journal:
     """Writes the figures of training and of evaluations; only the first process does.
+
+    People see a bar in a terminal. Where the output is none they see a line for each step that is
+    logged, as soon as it is.
 
     Args:
         out: output folder.
         figures: what the model is judged by.
         start, steps: where the run begins now, and how many steps it has in all.
         tensorboard: also write files for TensorBoard.
+        unrolled: of an unrolled model, its steps.
     """
 
     def __init__(
-        self, out: pathlib.Path, figures: Figures, *, start: int, steps: int, tensorboard: bool
+        self,
+        out: pathlib.Path,
+        figures: Figures,
+        *,
+        start: int,
+        steps: int,
+        tensorboard: bool,
+        unrolled: int | None = None,
     ):
         first = is_first()
-        self._figures = figures
+        self._figures, self._steps, self._unrolled = figures, steps, unrolled
+        self._lines = first and not (sys.stdout.isatty() and sys.stderr.isatty())
         self._logs = []
         if first:
             self._logs.append(MetricsLog(out, resume_at=start))
@@ -72,8 +86,14 @@ class Journal:
         yield
         self._paused += time.perf_counter() - started
 
-    def train(self, step: int, outputs: Mapping[str, np.ndarray]) -> None:
-        """Figures of a step, which has been waited for."""
+    def compiled(self, step: int, compile_time: float) -> None:
+        """The first step since the start was made; it is not one to be logged."""
+        self.say(f"step {step}/{self._steps}: {TIMES['compile_time'].format(compile_time)}")
+
+    def train(
+        self, step: int, outputs: Mapping[str, np.ndarray], compile_time: float | None = None
+    ) -> None:
+        """Figures of a step, which has been waited for; `compile_time` if it is the first one."""
         values = {name: float(value) for name, value in outputs.items() if not np.ndim(value)}
         for name, figure in self._figures.items():
             if all(of in outputs for of in figure.of):
@@ -83,19 +103,30 @@ class Journal:
         if step > since:
             values["step_time"] = (now - started - self._paused) / (step - since)
         self._clock, self._paused = (step, now), 0.0
-        self._write(step, "train", values)
+        values = what_is_solved(values, self._unrolled)
+        logged = values if compile_time is None else values | {"compile_time": compile_time}
+        # that of a resumed run would be the one line which an undisturbed run has not
+        self._write(step, "train", logged if step == 1 else values)
         self._show(values)
+        if self._lines or compile_time is not None:
+            texts = [f"{label} {text}" for label, text in self._shown.items()]
+            texts += [form.format(logged[name]) for name, form in TIMES.items() if name in logged]
+            self.say(f"step {step}/{self._steps}: {', '.join(texts)}")
 
-    def evaluated(self, step: int, split: str, evaluation: Evaluation, **more: float) -> None:
-        """Figures of an evaluation, and what else was measured with it."""
+    def evaluated(
+        self, step: int, split: str, evaluation: Evaluation, *, last: bool = False, **more: float
+    ) -> None:
+        """Figures of an evaluation, and what else was measured with it; the last is said later."""
         self._write(step, split, evaluation.values() | more)
         self._show(more)
-        self.say(f"step {step}: {evaluation.line(split, self._figures)}")
+        if not last:
+            self.say(f"step {step}/{self._steps}: {evaluation.line(split, self._figures)}")
 
     def say(self, text: str) -> None:
-        """One line for people, above the bar."""
+        """One line for people, above the bar; at once, also where the output is a file."""
         if self._logs:
             self._bar.write(text)
+            sys.stdout.flush()
 
     def _write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         for log in self._logs:
@@ -107,6 +138,8 @@ class Journal:
             values["unconverged"] = 1 - values["converged"]
         if not values.get("skipped"):
             values.pop("skipped", None)
+        if self._unrolled is not None and "nfe" in values:
+            values["unrolled"] = values.pop("nfe")
         judge = judging(self._figures)
         shown = SHOWN | {judge: (judge, "{:.3f}")}
         for name, (label, form) in shown.items():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -21,16 +22,17 @@ from zoo.mdeq.model import MDEQ
 from zoo.mdeq.original import MDEQOriginal
 from zoo.mdeq.parity import quantities
 from zoo.mdeq.presets import PRESETS
+from zoo.pictures import Pictures
 from zoo.precision import wide
 from zoo.schedules import learning_rate
 from zoo.settings import TrainConfig
 from zoo.solves import solve_means, solve_rows
-from zoo.task import OriginalTask, PredictingTask, SolvingTask
+from zoo.task import OriginalTask, PicturingTask, PredictingTask, SolvingTask
 
 FINAL_LR = 1e-6
 
 
-class MDEQTask(SolvingTask, PredictingTask, OriginalTask):
+class MDEQTask(SolvingTask, PredictingTask, PicturingTask, OriginalTask):
     """See `zoo.task`."""
 
     name = "mdeq"
@@ -78,6 +80,7 @@ class MDEQTask(SolvingTask, PredictingTask, OriginalTask):
         return {
             "accuracy": _correct(logits, batch["y"]),
             "loss": _cross_entropy(logits, batch["y"]),
+            "predicted": jnp.argmax(logits, -1),
             **solve_rows(info, model.full_stage.config),
         }
 
@@ -87,6 +90,10 @@ class MDEQTask(SolvingTask, PredictingTask, OriginalTask):
         """The full stage with the injections of a batch of images, and its fixed point."""
         x = model.encode(batch["x"])
         return model.full_stage.f(x), model.full_stage(x)[0]
+
+    def pictures(self, batch: Mapping[str, np.ndarray], predicted: np.ndarray) -> Pictures:
+        """Images, with the numbers of their classes."""
+        return Pictures(batch["x"], [str(y) for y in batch["y"]], [str(y) for y in predicted])
 
     def optimizer(self, train: TrainConfig) -> optax.GradientTransformation:
         """SGD with momentum 0.9; the weight decay is part of the gradient, as published."""

@@ -1,6 +1,7 @@
 """A model on a whole data split."""
 
 import collections
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from zoo.figures import Evaluation, Figures
 from zoo.nn.carry import Carry, fresh_carry
 from zoo.task import Task
 
+ROWS = ("trace", "predicted")  # outputs that are kept of every sample
 SOLVE = ("loss", "residual", "converged", "nfe")  # of every model
 
 
@@ -24,13 +26,21 @@ class Evaluator:
         task: the model's task.
         model: the model; only its structure is used.
         layout: where arrays live; on one device by default.
+        unrolled: of an unrolled model, its steps; see `Task.unrolled`.
 
     Raises:
         UserError: nothing of the model can be split over the layout's mesh.
     """
 
-    def __init__(self, task: Task, model: nnx.Module, layout: Layout | None = None):
-        self._task = task
+    def __init__(
+        self,
+        task: Task,
+        model: nnx.Module,
+        layout: Layout | None = None,
+        *,
+        unrolled: int | None = None,
+    ):
+        self._task, self._unrolled = task, unrolled
         self._layout = layout = layout or Layout()
         layout.check_model(model)
         model = nnx.clone(model)
@@ -81,7 +91,8 @@ class Evaluator:
             inputs = self._layout.batch(mine | whole, rows, split.shared)
             outputs, carry = self._evaluate(state, carry, inputs)
             means.add(jax.device_get(outputs), weight)
-        return means.evaluation(self._task.figures)
+        evaluation = means.evaluation(self._task.figures)
+        return dataclasses.replace(evaluation, unrolled=self._unrolled)
 
 
 class Means:
@@ -94,15 +105,15 @@ class Means:
     def __init__(self):
         self._sums: dict[str, Any] = collections.defaultdict(float)
         self._weight = 0.0
-        self._traces: list[np.ndarray] = []
+        self._rows: dict[str, list[np.ndarray]] = {name: [] for name in ROWS}
 
     def add(self, outputs: Mapping[str, np.ndarray], weight: np.ndarray) -> None:
         """Adds a batch: outputs (B, ...), (B, L, ...), or () for the mean of the whole batch."""
         weight = weight.astype(np.float64)
         self._weight += weight.sum()
         for name, values in outputs.items():
-            if name == "trace":
-                self._traces.append(values[_leading(weight, 1) > 0])
+            if name in ROWS:
+                self._rows[name].append(values[_leading(weight, 1) > 0])
             else:
                 self._sums[name] = self._sums[name] + _weighted_sum(values, weight)
 
@@ -117,13 +128,15 @@ class Means:
             if missing := [output for output in of if output not in self._sums]:
                 raise ValueError(f"{name} is made of {', '.join(of)}: no output {missing[0]!r}")
         means = {name: value / self._weight for name, value in self._sums.items()}
+        mean = lambda name: float(np.mean(means[name]))
         return Evaluation(
             figures={name: figure.made(means) for name, figure in figures.items()},
-            **{
-                name: float(np.mean(means[name]))
-                for name in ("loss", "residual", "converged", "nfe")
-            },
-            trace=np.concatenate(self._traces),
+            loss=mean("loss"),
+            residual=mean("residual"),
+            converged=mean("converged"),
+            nfe=mean("nfe"),
+            trace=np.concatenate(self._rows["trace"]),
+            predicted=np.concatenate(predicted) if (predicted := self._rows["predicted"]) else None,
         )
 
 

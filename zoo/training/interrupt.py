@@ -10,10 +10,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from zoo.data.split import Batch, Split
-
-
-class Interrupted(Exception):
-    """A run was asked to stop and has saved its state; the text says how to go on."""
+from zoo.errors import Interrupted
+from zoo.interrupts import answer_first
 
 
 class StopSignal:
@@ -26,16 +24,20 @@ class StopSignal:
     def __init__(self):
         self.received: signal.Signals | None = None
         self._before = {}
+        self._said = threading.Lock()
+        self._end_answers = lambda: None
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._note)
+            self._end_answers = answer_first(self._answer)
         return self
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._end_answers()
 
     def stoppable(self, split: Split) -> Split:
         """A split whose evaluation ends with `Interrupted` once a signal came.
@@ -48,8 +50,14 @@ class StopSignal:
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
-        text = f"\n{self.received.name}: finishing this step and saving (Ctrl-C: stop at once)\n"
-        os.write(2, text.encode())  # print() could be what the signal interrupts
+        self._answer(number)
+
+    def _answer(self, number: int) -> None:
+        """Says, once, that the signal was heard: the first who gets to it, here or in a thread."""
+        if self._said.acquire(blocking=False):
+            name = signal.Signals(number).name
+            text = f"\n{name}: finishing this step and saving (Ctrl-C: stop at once)\n"
+            os.write(2, text.encode())  # print() could be what the signal interrupts
 
 
 class _Stoppable:

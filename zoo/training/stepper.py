@@ -51,7 +51,8 @@ class Stepper:
         self._program = Program(task, config, self.layout, data.train.shared)
         self.state, self._key = self._program.create()
         self.step = 0
-        self._evaluator = Evaluator(task, self._program.model, self.layout)
+        self.unrolled = task.unrolled(config.model, config.deq)
+        self._evaluator = Evaluator(task, self._program.model, self.layout, unrolled=self.unrolled)
 
     def update(self, batch: Batch) -> dict[str, jax.Array]:
         """Makes the next step with this process's rows of a batch, and returns its metrics."""

@@ -1,6 +1,5 @@
 """The files of a reference folder; what is wrong with one of them is said by name."""
 
-import json
 import pathlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 
 from zoo.arrays import load_arrays
 from zoo.errors import UserError
+from zoo.plain_json import read_json
 
 
 class Arrays(dict[str, np.ndarray]):
@@ -47,7 +47,7 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
         UserError: the file is missing, or cannot be read; the text names it.
     """
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
     except FileNotFoundError as e:
         raise UserError(f"{path}: no such file") from e
     except (OSError, ValueError) as e:

@@ -304,6 +304,50 @@ def test_the_limit_of_a_real_disk(tmp_path):
     assert left == "left 1 1"
 
 
+def test_a_failed_write_says_nothing_besides(tmp_path):
+    """Many arrays: those that come after the one that failed find their event loop closed."""
+    program = f"""
+        import resource, pathlib, jax.numpy as jnp, numpy as np
+        from zoo.errors import UserError
+        from zoo.checkpoints.saving import Saver
+        noise = jnp.asarray(np.random.default_rng(0).normal(size=100_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
+        try:
+            with Saver(pathlib.Path({str(tmp_path)!r}), keep=2, start=0) as saver:
+                saver.save(2, [noise] * 30, {{}}, {{}})
+        except UserError as e:
+            print(e)
+    """
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import logging; logging.disable(logging.ERROR)\n" + textwrap.dedent(program),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    (said,) = run.stdout.splitlines()
+    assert "checkpoints/2: the checkpoint cannot be written (File too large)" in said
+    assert not run.stderr
+
+
+def test_what_else_nobody_could_raise_is_still_printed(capsys):
+    import logging
+    import types
+
+    from zoo.checkpoints.quiet import _is_news, silence_failed_writes
+
+    silence_failed_writes()
+    make = lambda text: types.SimpleNamespace(exc_value=RuntimeError(text))
+    sys.unraisablehook(make("Event loop is closed"))  # pyright: ignore
+    record = lambda text: logging.LogRecord("asyncio", 40, "", 0, text, (), None)
+    assert not _is_news(record("Task exception was never retrieved <orbax>"))
+    assert _is_news(record("Task exception was never retrieved <mine>"))
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_restored_arrays_lie_where_those_of_the_state_do(tmp_path, n):
     """Saved from one device, restored onto a mesh, or the other way round."""

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from tests.zoo.test_cli import run
 from zoo.data import cifar10 as cifar10_module
 from zoo.data.cifar10 import cifar10
 from zoo.data.text import load_corpus
+from zoo.data.vocabulary import Vocabulary
 from zoo.errors import UserError
 
 Change = Callable[[pathlib.Path], object]
@@ -61,7 +63,7 @@ def images(*shown: np.ndarray) -> dict[str, np.ndarray]:
         ),
         (images(jpeg(), jpeg()[:-300]), "image 1 of 'test' is damaged"),
         (images(jpeg((16, 16)), jpeg()), r"image 0 .* of shape \(16, 16, 3\), expected \(32, 32"),
-        (images(jpeg(), jpeg(mode="L")), r"image 1 of 'test' is of shape \(32, 32\), expected"),
+        (images(jpeg(), jpeg(mode="L")), r"image 1 of 'test' is of shape \(32, 32, 1\), expected"),
         (images(jpeg((1, 1)), jpeg()), r"image 0 of 'test' is of shape \(1, 1, 3\), expected"),
     ],
 )
@@ -140,6 +142,87 @@ def test_texts(change: Change, named, tmp_path):
     change(tmp_path)
     with pytest.raises(UserError, match=named):
         load_corpus("words", tmp_path)
+
+
+FORMATS = ("PNG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "ICO", "TGA", "JPEG2000")
+
+
+def other(kind: str) -> np.ndarray:
+    """The right image in a format that is not the right one."""
+    out = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(out, kind)
+    return np.frombuffer(out.getvalue(), np.uint8)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, "EPS"])
+def test_images_in_other_formats_get_to_no_reader(kind, tmp_path, monkeypatch):
+    """Pillow's reader of EPS runs a program."""
+    shown = np.frombuffer(EPS, np.uint8) if kind == "EPS" else other(kind)
+    for name in ("Popen", "run", "check_call", "check_output"):
+        monkeypatch.setattr(f"subprocess.{name}", lambda *_, **__: pytest.fail("ran a program"))
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("any format will do"))
+    archive(tmp_path, **images(jpeg(), shown))
+    with pytest.raises(UserError, match="image 1 of 'test' is damaged, or no JPEG"):
+        cifar10(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(20_000, 20_000), (65_500, 65_500), (33, 32), (32, 31)])
+def test_nothing_is_decoded_that_has_not_the_right_size(size, monkeypatch):
+    content = bytearray(jpeg().tobytes())
+    at = content.index(b"\xff\xc0") + 5  # of height and width, in the header of the frame
+    content[at : at + 4] = size[1].to_bytes(2, "big") + size[0].to_bytes(2, "big")
+    reader = "PIL.JpegImagePlugin.JpegImageFile.load"
+    monkeypatch.setattr(reader, lambda *_: pytest.fail("was decoded"))
+    with pytest.raises(UserError, match=rf"of shape \({size[1]}, {size[0]}, 3\), expected"):
+        cifar10_module._image(bytes(content))
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../secret", "pipe", "link", ".", "a/../../secret"])
+def test_checksums_are_those_of_plain_files_below_the_folder(name, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (tmp_path / "secret").write_text("secret")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    os.mkfifo(folder / "pipe")
+    (folder / "all.txt").write_text("a b " * 99)
+    digest = hashlib.sha256(b"secret").hexdigest()
+    (folder / "SHA256SUMS").write_text(f"{digest}  {name}\n")
+    with pytest.raises(UserError, match="is listed in SHA256SUMS, but"):
+        load_corpus("words", folder)
+
+
+def test_texts_and_lists_that_are_no_files_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "all.txt")
+    with pytest.raises(UserError, match="all.txt: cannot be read .*not a plain file"):
+        load_corpus("words", tmp_path)
+    os.mkfifo(tmp_path / "SHA256SUMS")
+    with pytest.raises(UserError, match="SHA256SUMS: cannot be read .*not a plain file"):
+        load_corpus("words", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        None,
+        [],
+        {},
+        {"level": "word"},
+        {"level": [], "tokens": ["a"]},
+        {"level": "syllable", "tokens": ["a"]},
+        {"level": "word", "tokens": "ab"},
+        {"level": "word", "tokens": []},
+        {"level": "word", "tokens": ["a", 3]},
+        {"level": "word", "tokens": ["a", "a"]},
+        {"level": "character", "tokens": ["a", "bc"]},
+        {"level": "character", "tokens": ["a", ""]},
+    ],
+)
+def test_a_saved_vocabulary_that_is_none(saved):
+    with pytest.raises(UserError, match="the saved vocabulary"):
+        Vocabulary.from_dict(saved)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from flax import nnx
 import jdeq
 from tests.tolerances import rounding
 from tests.zoo.lm.conftest import POST_NORM, TINY, UNROLLED, make
-from zoo.commands.models import count_parameters
+from zoo.listing import count_parameters
 from zoo.lm.memory import Memory
 from zoo.lm.model import LanguageModel, nll, training_loss
 from zoo.lm.positions import Positions, relative_shift

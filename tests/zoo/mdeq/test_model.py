@@ -8,7 +8,7 @@ from flax import nnx
 
 import jdeq
 from tests.tolerances import rounding
-from zoo.commands.models import count_parameters
+from zoo.listing import count_parameters
 from zoo.mdeq.config import MDEQConfig
 from zoo.mdeq.full_stage import FullStage
 from zoo.mdeq.model import MDEQ
