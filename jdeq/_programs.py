@@ -55,10 +55,11 @@ def reuse(
 
 
 def clear_cache() -> None:
-    """Frees the compiled programs of solves outside `jit`, and what JAX holds for them.
+    """Frees the compiled programs of solves outside `jit`.
 
-    Each program takes about 3 MiB, most of it outside of Python's memory; the last 128 are kept,
-    one per `f`, solver and shapes. What you compiled by `jax.jit` is JAX's: `jax.clear_caches()`.
+    Each takes about 3 MiB, most of it outside of Python's memory; the last 128 are kept, one per
+    `f`, solver and shapes. JAX's own traces of them, up to 2 MiB each, and what you compiled by
+    `jax.jit` go by `jax.clear_caches()`.
 
     Example:
         >>> import jax.numpy as jnp, jdeq
