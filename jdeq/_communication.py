@@ -1,12 +1,13 @@
 """Over which mesh or `vmap` axes `f` communicates, and whether that is about the state."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 from jax.extend import core as jex
 
 from ._hoist import Function, Traced
+from ._jaxprs import inner_jaxprs
 from ._space import PyTree, may_differ
 
 LOCAL = ("axis_index", "pvary", "preduced", "vary_unreduced_cast_p")  # name an axis, say nothing
@@ -81,14 +82,3 @@ def _names(axes: Any) -> set[str]:
     if isinstance(axes, str):
         return {axes}
     return {a for a in axes if isinstance(a, str)} if isinstance(axes, Iterable) else set()
-
-
-def inner_jaxprs(parameters: Iterable[Any]) -> Iterator[jex.Jaxpr]:
-    """The functions among the parameters of an equation."""
-    for x in parameters:
-        if isinstance(x, jex.ClosedJaxpr):
-            yield x.jaxpr
-        elif isinstance(x, jex.Jaxpr):
-            yield x
-        elif isinstance(x, tuple | list):
-            yield from inner_jaxprs(x)

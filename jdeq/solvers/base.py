@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._checks import check_either, check_int, check_scalar
+from .._jaxprs import carried_bytes
 from .._loop import Solution, iterate
-from .._memory import carried_bytes
 from .._method import Method, is_array
 from .._space import PyTree, Space, accumulator
 
