@@ -1,5 +1,7 @@
 """What a solve holds: bounded, and told beforehand."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +31,7 @@ def compiled_bytes(solver, z0):
     def run(z0):
         return jdeq.deq(lambda z: 0.5 * z + curved * jnp.sin(z) + 1, z0, solver=solver)[0]
 
-    analysis = jax.jit(run).lower(z0).compile().memory_analysis()
+    analysis: Any = jax.jit(run).lower(z0).compile().memory_analysis()
     return analysis.temp_size_in_bytes
 
 
