@@ -83,16 +83,16 @@ def draw(program: Program, seed: int, call: int) -> Case:
 def _start(
     rng: Random, program: Program, answer: Answer, start: np.ndarray, tol: float
 ) -> np.ndarray:
-    """Where relative residuals mean something: not where they are below `tol` without an answer."""
+    """Where residuals mean something: not where they are small, or rounded away, beside a state."""
     shape = (SAMPLES, program.width)
     noise, sizes = rng.normal(size=shape), rng.uniform(2, 3, (SAMPLES, 1))
     choices = [np.zeros(shape), 2 * noise, 10**sizes * noise]
     roots = answer.roots
-    # where f(u) - u is flat, it is small beside a state that is far enough out
+    # where f(u) - u is flat, a state that is far enough out hides it
     flat = np.broadcast_to(answer.floor if roots is None else answer.gap / 2.5, (SAMPLES,))
-    if program.mode == "rel":
-        most = np.where(flat > 0, flat, 30 * tol)[:, None] / (10 * tol)
-        choices = [_cut(u0, most) for u0 in choices]
+    share = tol if program.mode == "rel" else float(jnp.finfo(program.dtype).eps)
+    most = np.where(flat > 0, flat, 30 * share)[:, None] / (10 * share)
+    choices = [_cut(u0, most) for u0 in choices]
     if roots is None:
         return np.choose(start[:, None] % len(choices), choices)
     which = np.argmin(np.where(np.isnan(roots), np.inf, rng.uniform(size=roots.shape)), -1)
