@@ -68,7 +68,8 @@ class ConfiguredDEQ:
 
         Args:
             f, z0, batch_dims, on_failure: as in `jdeq.deq`.
-            train: if not, the iterations are those for evaluation, and no states are sampled.
+            train: if not, the iterations are those for evaluation, no states are sampled, and no
+                phantom steps follow (unless they are all there is: no iterations).
             max_iter: most iterations, instead of the configured ones. An integer array stops at
                 run time, at most at the configured number, without recompiling.
             **solver_options: options of the forward solver, instead of the configured ones.
@@ -83,7 +84,7 @@ class ConfiguredDEQ:
         solver = config.solver(train=train, **solver_options)
         n_states = config.n_states if train else 1
         indexing = config.indexing or None if train else None
-        backward = config.backward(train=train)
+        backward = config.backward(train=train, max_iter=solver.max_iter)
         settings = {"batch_dims": batch_dims, "max_iter": max_iter, "on_failure": on_failure}
         if config.core == "sliced" and (n_states > 1 or indexing):
             lengths = slice_lengths(solver.max_iter, n_states, indexing)

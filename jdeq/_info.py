@@ -42,8 +42,13 @@ class SolverInfo(NamedTuple):
         abs_residual: `(B,)` float32 or float64, `||f(z) - z||` over all leaves.
         rel_residual: `(B,)`, the same divided by `||f(z)|| + 1e-9`.
         steps: `(B,)` int32, the iteration at which the returned state was found.
-        nfe: `()` int32, evaluations of `f` that the forward solve took, for the whole batch.
+        nfe: `()` int32, evaluations of `f` that the forward pass made, for the whole batch: by the
+            solver (also those behind a sample's last one, where the batch goes on), in phantom
+            steps, and to measure what they lead to. Newton's linearisations and Jacobian-vector
+            products count as evaluations.
         status: `(B,)` int32, a `Status`.
+        solver_status: `(B,)` int32, the one with which the solver itself ended. Another one than
+            `status` only where phantom steps followed upon a solve.
         abs_trace, rel_trace: `(B, max_iter)`, the residual after each iteration; once the sample
             had stopped, that of the state that it returned, to the end. So nothing but an `f` that
             makes NaN puts NaN there, and `jax_debug_nans` may be on.
@@ -56,6 +61,7 @@ class SolverInfo(NamedTuple):
     steps: Array
     nfe: Array
     status: Array
+    solver_status: Array
     abs_trace: Array
     rel_trace: Array
     states: tuple[Any, ...] = ()
@@ -71,9 +77,15 @@ class SolverInfo(NamedTuple):
         status, steps = np.atleast_1d(self.status), np.atleast_1d(self.steps)
         if status.size == 0:
             return "SolverInfo(<empty batch>)"
-        counts = ", ".join(f"{np.sum(status == s)} {s.name}" for s in Status if np.any(status == s))
+        before = np.atleast_1d(self.solver_status)
+        own = "" if np.array_equal(status, before) else f" ({_counted(before)} by the solver alone)"
         return (
-            f"SolverInfo({counts}; steps {steps.min()}..{steps.max()}, nfe {np.max(self.nfe)}, "
+            f"SolverInfo({_counted(status)}{own}; "
+            f"steps {steps.min()}..{steps.max()}, nfe {np.max(self.nfe)}, "
             f"worst residual {np.max(self.abs_residual):.1e} absolute, "
             f"{np.max(self.rel_residual):.1e} relative)"
         )
+
+
+def _counted(status: np.ndarray) -> str:
+    return ", ".join(f"{np.sum(status == s)} {s.name}" for s in Status if np.any(status == s))

@@ -20,9 +20,11 @@ class Solution(NamedTuple):
     """A solve's outcome, everything per sample.
 
     `z` is the returned state, `states` the sampled ones; `abs_residual`, `rel_residual`,
-    `steps`, `status` as in `SolverInfo`; `evals` (*batch,) int32 counts the evaluations of `f`
-    until the sample stopped; the traces are `(*batch, max_iter)`. `memory` is the solver's own
-    last state, where it was asked for.
+    `steps`, `status` as in `SolverInfo`; `evals` (*batch, parts) int32 counts the evaluations of
+    `f` that the sample takes, in parts that a batch goes through one after the other, each as
+    often as its slowest sample; while the loop runs it is (*batch,). The traces are
+    `(*batch, max_iter)`. `memory` is the solver's own last state, where it was asked for;
+    `solver_status` its own status, where steps followed upon the solve.
     """
 
     z: PyTree
@@ -35,6 +37,18 @@ class Solution(NamedTuple):
     rel_trace: Array
     states: tuple[PyTree, ...]
     memory: Any = ()
+    solver_status: Array | None = None
+
+    def after(self, evaluations: int) -> "Solution":
+        """The solution after so many more evaluations of `f`."""
+        more = jnp.full_like(self.evals[..., :1], evaluations)
+        return self._replace(evals=jnp.concatenate([self.evals, more], -1))
+
+    @property
+    def nfe(self) -> Array:
+        """() int32: evaluations of `f` that the batch made."""
+        batch_axes = tuple(range(self.evals.ndim - 1))
+        return jnp.sum(jnp.max(self.evals, batch_axes, initial=0), dtype=jnp.int32)
 
 
 class Residual(NamedTuple):
@@ -210,10 +224,12 @@ def iterate(
     if loop == "while":
         body = one_pass if solver.asks_every == 1 else several
         end = lax.while_loop(lambda c: space.any(running(c, limit)), body, start)
+        evals = -(-end.best.evals // solver.asks_every) * solver.asks_every
     else:
         body = jax.checkpoint(one_pass) if loop == "checkpointed scan" else one_pass
         end, _ = lax.scan(lambda c, _: (body(c), None), start, None, length=solver.max_iter + 1)
-    return outcome(end, solver.max_iter)
+        evals = jnp.full_like(end.best.evals, solver.max_iter + 1)
+    return outcome(end, solver.max_iter)._replace(evals=evals[..., None])
 
 
 def unmeasured(space: Space, z0: PyTree, *, length: int, n_states: int) -> Solution:

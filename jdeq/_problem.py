@@ -98,7 +98,8 @@ class Problem:
         """The solution with `z` instead, its residual measured: `f` is evaluated once.
 
         A sample whose residual is no longer below tol is not converged, one whose residual has
-        come below is. Where `f(z)` is not finite the solution's own state stays.
+        come below is; `solver_status` keeps what it was. Where `f(z)` is not finite the solution's
+        own state stays.
         """
         residual = measure(self.space, z, self.f(z))
         good = residual.finite
@@ -111,16 +112,19 @@ class Problem:
             abs_residual=jnp.where(good, residual.abs, solution.abs_residual),
             rel_residual=jnp.where(good, residual.rel, solution.rel_residual),
             status=jnp.where(good, status, Status.NONFINITE).astype(jnp.int32),
-        )
+            solver_status=solution.status,
+        ).after(1)
 
     def info(self, solution: Solution) -> SolverInfo:
         """What the outcome says of the solve, without its states."""
+        before = solution.solver_status
         return SolverInfo(
             abs_residual=solution.abs_residual,
             rel_residual=solution.rel_residual,
             steps=solution.steps,
-            nfe=jnp.max(solution.evals, initial=0),
+            nfe=solution.nfe,
             status=solution.status,
+            solver_status=solution.status if before is None else before,
             abs_trace=solution.abs_trace,
             rel_trace=solution.rel_trace,
         )

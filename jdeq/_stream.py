@@ -93,6 +93,7 @@ def solve_stream(
         steps=best.steps,
         nfe=passes,
         status=best.status,
+        solver_status=best.status,
         abs_trace=best.abs_trace[..., 1 : forward.max_iter + 1],
         rel_trace=best.rel_trace[..., 1 : forward.max_iter + 1],
     )

@@ -35,7 +35,10 @@ class DEQConfig(DEQOptions):
     `DEQConfig(ift=True, f_solver="anderson", b_solver="broyden")` is the paper's
     `--ift --f_solver anderson --b_solver broyden`; `DEQConfig(grad=5, tau=0.6)` is
     `--grad 5 --tau 0.6`, and `f_max_iter=0, grad=12` backpropagates through 12 steps.
-    `python -m zoo train mdeq --help` describes each option.
+    As there, phantom steps are made in training and not in evaluation; a model whose solver makes
+    no iterations in evaluation either (`f_max_iter=0`, no `eval_f_max_iter`), of which TorchDEQ
+    returns the start state, makes them there too. `python -m zoo train mdeq --help` describes each
+    option.
 
     Coming from TorchDEQ: `core` is "indexing" unless you say "sliced", `norm_type` "none",
     `jac_loss_freq` 1, and `b_stop_mode` "rel"; not there are `hook_ift` (memory is that of one call
@@ -101,17 +104,27 @@ class DEQConfig(DEQOptions):
         named = {"max_iter": steps, "tol": self.f_tol, "stop_mode": self.f_stop_mode}
         return _configured_solver("f", self.f_solver, named, self.f_options, options)
 
-    def backward(self, *, train: bool = True) -> Backward:
+    def backward(self, *, train: bool = True, max_iter: int | None = None) -> Backward:
         """The gradient of `z*`, and of the sampled states: `PhantomGrad(grad, tau)`, `IFT` with
-        the `b_` options, or what `grad_type` names. No states are sampled in evaluation.
+        the `b_` options, or what `grad_type` names.
+
+        In evaluation no states are sampled, and phantom steps, which would change the state, are
+        not made: should a gradient be taken there, it is the implicit one. Where the solver makes
+        no iterations in evaluation either, the steps are the model, and made.
+
+        Args:
+            train: for training or for evaluation.
+            max_iter: iterations of the solver, instead of the configured ones.
         """
-        if self._gradient == "phantom":
+        if max_iter is None:
+            max_iter = self.solver(train=train).max_iter
+        if self._gradient == "phantom" and (train or max_iter == 0):
             *before, last = self.grad if isinstance(self.grad, tuple) else (self.grad,)
             return self._phantom(last, tuple(before), train)
-        if self._gradient != "ift":
+        if self._gradient not in ("ift", "phantom"):
             return resolve_backward(self._gradient)
         steps, before = (1, self.grad) if isinstance(self.grad, tuple) else (self.grad, ())
-        phantom = self._phantom(steps, before, train)
+        phantom = self._phantom(steps, before, train) if self._gradient == "ift" else PhantomGrad(1)
         return IFT(solver=self._backward_solver(), phantom=phantom)
 
     def _backward_solver(self) -> Solver:

@@ -212,3 +212,29 @@ def test_a_namespace_of_torchdeq():
 def test_only_configurations():
     with pytest.raises(TypeError, match="config must be a DEQConfig, a dict or an argparse"):
         jdeq.get_deq("anderson")  # pyright: ignore[reportArgumentType]
+
+
+def test_evaluation_makes_no_phantom_steps():
+    """As in TorchDEQ; nor do they change the state there, with gradients or without."""
+    f = lambda a: lambda z: a * z + X
+    z0 = jnp.zeros_like(X)
+    for options in ({"grad": 3, "tau": 0.5}, {"grad": (1, 3), "n_states": 2, "core": "sliced"}):
+        layer = jdeq.get_deq(options, f_max_iter=6, f_tol=0)
+        alone, info = jdeq.deq(f(0.5), z0, max_iter=6, tol=0)
+        z, evaluated = layer(f(0.5), z0, train=False)
+        np.testing.assert_array_equal(z, alone)
+        assert evaluated.nfe == info.nfe == 7 and evaluated.states == ()
+        assert layer(f(0.5), z0)[1].nfe > 7
+    slope = jax.grad(lambda a: layer(f(a), z0, train=False)[0].sum())(0.5)
+    np.testing.assert_allclose(slope, jnp.sum(4 * X), rtol=1e-1)  # the implicit gradient
+
+
+def test_evaluation_of_an_unrolled_model():
+    """Its steps are the model; TorchDEQ hands z0 back unless eval_f_max_iter is set."""
+    layer = jdeq.get_deq(f_max_iter=0, grad=4)
+    f, z0 = lambda z: 0.5 * z + X, jnp.zeros_like(X)
+    for train in (True, False):
+        np.testing.assert_allclose(layer(f, z0, train=train)[0], (2 - 0.5**3) * X, rtol=1e-12)
+    solved = jdeq.get_deq(layer.config, eval_f_max_iter=2)
+    np.testing.assert_allclose(solved(f, z0, train=False)[0], 1.5 * X, rtol=1e-12)
+    np.testing.assert_allclose(layer(f, z0, train=False, max_iter=2)[0], 1.5 * X, rtol=1e-12)

@@ -15,7 +15,7 @@ FLOORS = {  # from the ground up; rooms of one floor do not know each other
     "jdeq": (
         "_info _jaxprs _lanes _method _named _pairs _version",
         "_checks _space _warn",
-        "_loop _spectrum _state norm options",
+        "_loop _spectrum _state _widened norm options",
         "_hoist kernel_norms solvers",
         "_communication",
         "_programs _splitting _stream regularization",

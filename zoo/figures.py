@@ -101,7 +101,8 @@ def what_is_solved(values: Mapping[str, T], unrolled: int | None) -> dict[str, A
     """Figures by name; where nothing is solved for nothing converges, and the steps count."""
     if unrolled is None:
         return dict(values)
-    return {k: v for k, v in values.items() if k != "converged"} | {"nfe": float(unrolled)}
+    kept = {k: v for k, v in values.items() if k not in ("converged", "solver_converged")}
+    return kept | {"nfe": float(unrolled)}
 
 
 def unrolled_text(steps: int) -> str:

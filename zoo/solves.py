@@ -14,10 +14,15 @@ def unrolled_steps(deq: jdeq.DEQConfig) -> int | None:
 
 
 def solve_means(info: jdeq.SolverInfo) -> dict[str, Array]:
-    """Of a training batch, each (): entries of what `Task.loss` returns."""
+    """Of a training batch, each (): entries of what `Task.loss` returns.
+
+    `converged` is the share of samples that the state returned solves, after phantom steps;
+    `solver_converged` the share that the solver itself had solved.
+    """
     return {
         "residual": info.rel_residual.mean(),
         "converged": info.converged.mean(),
+        "solver_converged": (info.solver_status == jdeq.Status.CONVERGED).mean(),
         "nfe": info.nfe,
     }
 

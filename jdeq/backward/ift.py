@@ -94,7 +94,7 @@ class IFT(Implicit):
         else:
             with explained_forward_mode():
                 solution = solve_implicitly(self, problem)
-        return solution._replace(states=self.phantom.states_from(problem, solution.states))
+        return self.phantom.sampled(problem, solution)
 
     def adjoint(self, problem: Problem, pull: Apply, v: PyTree, solution: Solution) -> PyTree:
         return self.solve_linear(problem, pull, v, solve=self, start=problem.adjoint0)

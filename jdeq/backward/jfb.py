@@ -35,9 +35,8 @@ class JFB(Backward):
         def attach(z: PyTree) -> PyTree:
             return with_tangent_of(z, problem.f(z))
 
-        return solution._replace(
-            z=attach(solution.z), states=tuple(attach(z) for z in solution.states)
-        )
+        z, *states = map(attach, (solution.z, *solution.states))
+        return solution._replace(z=z, states=tuple(states)).after(1 + len(states))
 
 
 @jax.custom_jvp

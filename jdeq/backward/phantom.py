@@ -7,7 +7,7 @@ from jax import Array, lax
 
 from .._checks import check_int, check_tau
 from .._hoist import Function
-from .._loop import Solution
+from .._loop import Solution, unmeasured
 from .._method import Method
 from .._problem import Problem
 from .._programs import reuse
@@ -26,7 +26,8 @@ class PhantomGrad(Backward):
 
     Costs `steps` evaluations and as many vector-Jacobian products; memory for `steps` times the
     activations of `f`, whatever the solver's iterations. With `max_iter=0` this is
-    backpropagation through `steps` applications from `z0`, and `z0` gets its gradient too.
+    backpropagation through `steps` applications from `z0`, `steps + 1` evaluations in all, and
+    `z0` gets its gradient too.
 
     With `sup_gap` or `sup_loc` the states after some of the steps are returned as well, for
     losses on them: in `info.states`, oldest first, followed by `z*`, the last one, each
@@ -97,36 +98,44 @@ class PhantomGrad(Backward):
         return tuple(range(self.sup_gap, self.steps, self.sup_gap)) if self.sup_gap else ()
 
     def __call__(self, problem: Problem) -> Solution:
-        solution = problem.solve_detached()
-        if problem.solver.max_iter == 0:
-            solution = solution._replace(z=problem.z0)  # which keeps its gradient
-        states = self.states_from(problem, solution.states)
-        z, before = solution.z, 0
+        unrolled = problem.solver.max_iter == 0
+        solution = _unsolved(problem) if unrolled else problem.solve_detached()
+        solution = self.sampled(problem, solution)
+        states, z, before = solution.states, solution.z, 0
         for after in self.supervised:
             z = self.steps_from(problem, z, steps=after - before)
             states, before = (*states, z), after
         z = self.steps_from(problem, z, steps=self.steps - before)
-        return problem.remeasure(solution, z)._replace(states=states)
+        solution = problem.remeasure(solution.after(self.steps), z)._replace(states=states)
+        return solution._replace(solver_status=None) if unrolled else solution
 
-    def states_from(self, problem: Problem, states: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
-        """The sampled states, each after its steps.
+    def sampled(self, problem: Problem, solution: Solution) -> Solution:
+        """The solution with each of its sampled states after its steps.
 
         Raises:
             ValueError: `state_steps` are not one per state.
         """
+        states = solution.states
         steps = (self.steps,) * len(states) if self.state_steps is None else self.state_steps
         if len(steps) != len(states):
             raise ValueError(
                 f"state_steps={steps} must be one number per state before the last: {len(states)}"
             )
         pairs = zip(states, steps, strict=True)
-        return tuple(self.steps_from(problem, z, steps=n) for z, n in pairs)
+        states = tuple(self.steps_from(problem, z, steps=n) for z, n in pairs)
+        return solution._replace(states=states).after(sum(steps))
 
     def steps_from(self, problem: Problem, z: PyTree, *, steps: int | None = None) -> PyTree:
         """`steps` damped steps of `problem.f` from `z`; all of them by default."""
         length = self.steps if steps is None else steps
         settings = _Steps(length, self.tau, min(self.unroll, length))
         return reuse(_take_steps, problem, settings, z, needs="all derivatives")
+
+
+def _unsolved(problem: Problem) -> Solution:
+    """The start, which keeps its gradient, unmeasured: the steps evaluate `f` there anyway."""
+    solution = unmeasured(problem.space, problem.z0, length=0, n_states=0)
+    return solution._replace(evals=solution.evals[..., None])
 
 
 @dataclasses.dataclass(frozen=True)

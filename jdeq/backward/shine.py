@@ -76,8 +76,7 @@ class SHINE(Implicit):
         problem = dataclasses.replace(problem, solver=solver, keep_memory=True)
         with explained_forward_mode():
             solution = solve_implicitly(self, problem)
-        states = tuple(self.phantom.steps_from(problem, z) for z in solution.states)
-        return solution._replace(states=states, memory=())
+        return self.phantom.sampled(problem, solution)._replace(memory=())
 
     def adjoint(self, problem: Problem, pull: Apply, v: PyTree, solution: Solution) -> PyTree:
         y = _guarded_estimate(self, problem.solver, problem.space, v, solution)

@@ -2,10 +2,14 @@
 
 import dataclasses
 
+import jax
+
 from .._hoist import Function
 from .._loop import Solution
 from .._problem import Problem
 from .._programs import reuse
+from .._space import PyTree
+from .._widened import limited, widened
 from .base import Backward
 
 
@@ -16,7 +20,9 @@ class Unroll(Backward):
     Exact for the truncated computation, including the gradient with respect to `z0`. Always makes
     `max_iter` passes: samples that have stopped go through them unchanged. Memory in reverse mode
     grows with `max_iter` times the solver's state (history included), plus the activations of `f`:
-    of one pass with `checkpoint`, of all without.
+    of one pass with `checkpoint`, of all without. What the solver remembers of half-precision
+    states is held in float32 here, since its cotangents exceed the range of float16; of a gradient
+    that itself exceeds that, finite numbers with the right sign are left.
 
     Args:
         checkpoint: recompute each pass on the way back instead of storing it, for about 1.5 times
@@ -42,8 +48,15 @@ class Unroll(Backward):
 
 def _unrolled(function: Function, problem: Problem, unroll: Unroll) -> Solution:
     """Solves by a fixed number of passes that autodiff can go through."""
+    wide = widened(problem.consts)  # over the passes their cotangents add up in float32
+
+    def f(z: PyTree) -> PyTree:
+        back = lambda a, b: a if a.dtype == b.dtype else a.astype(b.dtype)
+        consts = jax.tree.map(back, wide, problem.consts)
+        return limited(function(consts, limited(z)))
+
     return problem.solver.solve(
-        lambda z: function(problem.consts, z),
+        f,
         problem.z0,
         space=problem.space,
         limit=problem.limit,

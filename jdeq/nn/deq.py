@@ -41,7 +41,8 @@ class DEQ(nnx.Module):
 
     Attributes:
         deterministic: `layer.eval()` sets it, `layer.train()` clears it. In evaluation the layer
-            makes `eval_f_max_iter` iterations and samples no intermediate states.
+            makes `eval_f_max_iter` iterations, samples no intermediate states, and returns the
+            solver's own state, without phantom steps (see `DEQConfig.backward`).
 
     Raises:
         TypeError: normalisation of a cell that is not a module; `x` is not an array and

@@ -209,7 +209,8 @@ class MonDEQ(nnx.Module):
         )
         z = read(found.state)
         residual = measure(space, z, f(z))
-        return z, info._replace(abs_residual=residual.abs, rel_residual=residual.rel)
+        measured = {"abs_residual": residual.abs, "rel_residual": residual.rel}
+        return z, info._replace(nfe=info.nfe + 1, **measured)
 
     def step_size(self) -> Array:
         """`alpha`, a scalar; the solution does not depend on it, so it has no gradient."""

@@ -14,6 +14,7 @@ from .._jaxprs import carried_bytes
 from .._loop import Solution, iterate
 from .._method import Method, is_array
 from .._space import PyTree, Space, accumulator
+from .._widened import Widened
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,9 +112,9 @@ class IterativeSolver(Solver):
     Args:
         return_final: return the last state instead of the best one.
         check_every: ask whether all samples have stopped only after this many iterations. The
-            answers are the same, at up to `check_every - 1` evaluations of `f` more, which `nfe`
-            leaves out. For batches that are sharded over many devices, where the question is a
-            collective, and for accelerators, which wait for the host's answer.
+            answers are the same, at up to `check_every - 1` evaluations of `f` more. For batches
+            that are sharded over many devices, where the question is a collective, and for
+            accelerators, which wait for the host's answer.
     """
 
     return_final: bool = False
@@ -161,7 +162,8 @@ class IterativeSolver(Solver):
         return new
 
     def solve(self, f, z0, *, space, limit, indexing, loop) -> Solution:
-        return iterate(self, f, z0, space=space, limit=limit, indexing=indexing, loop=loop)
+        stepper: Any = self if loop == "while" else Widened(self)  # which derivatives go through
+        return iterate(stepper, f, z0, space=space, limit=limit, indexing=indexing, loop=loop)
 
 
 class InverseEstimator(abc.ABC):

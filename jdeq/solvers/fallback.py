@@ -20,8 +20,7 @@ class Fallback(Solver):
 
     Samples that have converged are not touched again; the others start at their best state so
     far. Their `steps` and traces count on: stage i begins at the sum of the `max_iter` before it.
-    `nfe` counts what each sample would have taken alone; a stage whose samples have all converged
-    evaluates nothing.
+    A stage whose samples have all converged evaluates nothing.
 
     Costs what its stages cost, and holds the history of one of them at a time. For `f` on which a
     cheap solver does most of the samples, and a robust one the rest. The default chain ends with
@@ -106,24 +105,23 @@ class Fallback(Solver):
         )
         done = first.max_iter
         for stage in others:
-            going = solution.status != Status.CONVERGED
+            going = (solution.status != Status.CONVERGED) & (limits > done)
             part = jnp.clip(limits - done, 0, stage.max_iter)
             following = stage.solve(
                 f,
                 solution.z,
                 space=space,
-                limit=jnp.where(going & (limits > done), part, -1),  # -1: not even measured
+                limit=jnp.where(going, part, -1),  # -1: not even measured
                 indexing=at(done, stage),
                 loop=loop,
             )
-            solution = _join(space, solution, following, done)
+            solution = _join(space, going, solution, following, done)
             done += stage.max_iter
         return solution
 
 
-def _join(space: Space, first: Solution, second: Solution, done: int) -> Solution:
-    """`second` took over from `first` at iteration `done`, for the samples it evaluated."""
-    ran = second.evals > 0
+def _join(space: Space, ran: Array, first: Solution, second: Solution, done: int) -> Solution:
+    """`second` took over from `first` at iteration `done`, for the samples for which it `ran`."""
     later = jnp.where(second.steps > 0, done + second.steps, first.steps)
 
     def join(trace: Array, following: Array, residual: Array) -> Array:
@@ -135,7 +133,7 @@ def _join(space: Space, first: Solution, second: Solution, done: int) -> Solutio
         abs_residual=jnp.where(ran, second.abs_residual, first.abs_residual),
         rel_residual=jnp.where(ran, second.rel_residual, first.rel_residual),
         steps=jnp.where(ran, later, first.steps),
-        evals=first.evals + second.evals,
+        evals=jnp.concatenate([first.evals, second.evals], -1),
         status=jnp.where(ran, second.status, first.status),
         abs_trace=join(first.abs_trace, second.abs_trace, first.abs_residual),
         rel_trace=join(first.rel_trace, second.rel_trace, first.rel_residual),

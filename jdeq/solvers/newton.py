@@ -10,7 +10,7 @@ from jax import Array, lax
 
 from .._checks import check_int, check_scalar
 from .._loop import Solution, measure
-from .._space import PyTree, Space
+from .._space import PyTree, Space, put
 from .base import IterativeSolver, Solver
 from .linear.affine import Log, Rule, divide
 from .linear.gmres import AugmentedGMRES
@@ -30,8 +30,10 @@ class NewtonState(NamedTuple):
 
     `length` (*batch,) is the fraction of `s` that is being tried, `tries` (*batch,) int32 how many
     were in vain, `left` (*batch,) the share of the residual that the linear model leaves after all
-    of `s`, `products` (*batch,) int32 the Jacobian-vector products so far. `others` is a history
+    of `s`, `made` (*batch, passes) int32 the evaluations of each step: a linearisation and its
+    products. `others` is a history
     of earlier directions for which the products did not suffice, where `given` (*batch, l) holds.
+    `moving` (*batch,) bool: which samples still go on.
     """
 
     base: PyTree
@@ -40,9 +42,10 @@ class NewtonState(NamedTuple):
     length: Array
     tries: Array
     left: Array
-    products: Array
+    made: Array
     others: PyTree
     given: Array
+    moving: Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,10 +66,10 @@ class Newton(Solver):
 
     An iteration is a trial: one evaluation of `f`, one linearisation and as many Jacobian-vector
     products as GMRES makes, each of which reads the basis two or four times; `nfe` counts
-    evaluations and products. Holds `m + min(5, m / 2) + 6` vectors like `z`, where `m` is
-    `inner_max_iter`, or the size of a sample if that is less: 61 by default, 244 bytes per float32
-    of `z`. Fewer, dearer iterations than Broyden: for tight tolerances, stiff or ill-conditioned
-    problems; Broyden is better far from a solution of a very expansive `f`. Cannot be unrolled.
+    evaluations, linearisations and products. Holds `m + min(5, m / 2) + 6` vectors like `z`, where
+    `m` is `inner_max_iter`, or the size of a sample if that is less: 61 by default, 244 bytes per
+    float32 of `z`. Fewer, dearer iterations than Broyden: for tight tolerances, stiff or
+    ill-conditioned problems, and for `f` on whose residual the others wander. Cannot be unrolled.
 
     Args:
         inner_max_iter: most products per iteration. An indefinite or non-normal `I - J` that asks
@@ -111,7 +114,8 @@ class Newton(Solver):
             limit=limit,
         )
         solution = bound.solve(f, z0, space=space, limit=limit, indexing=indexing, loop=loop)
-        return solution._replace(evals=solution.evals + solution.memory.products)
+        made = solution.memory.made
+        return solution._replace(evals=jnp.concatenate([solution.evals, made], -1))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,16 +136,17 @@ class _Iteration(IterativeSolver):
             length=zero + 1,
             tries=zero.astype(jnp.int32),
             left=zero + 1,
-            products=zero.astype(jnp.int32),
+            made=jnp.broadcast_to(zero.astype(jnp.int32)[..., None], (*zero.shape, self.passes)),
             others=space.history(z0, size),
             given=jnp.broadcast_to(zero[..., None] > 0, (*zero.shape, size)),
+            moving=zero == 0,
         )
 
     def recovers(self, state: NewtonState) -> Array:
         return jnp.isfinite(state.record) & (state.length > SHORTEST)
 
     def freeze(self, space: Space, moving: Array, new: NewtonState, old: NewtonState) -> Any:
-        return new._replace(products=jnp.where(moving, new.products, old.products))
+        return new._replace(moving=moving)
 
     def step(self, space: Space, k, z: PyTree, fz: PyTree, state: NewtonState):
         residual = measure(space, z, fz)
@@ -156,10 +161,15 @@ class _Iteration(IterativeSolver):
             | shortest
         )
         most = self._most(space, z)
-        solving = accepted & residual.finite & ~(now < tol) & (k < self.limit)
+        solving = state.moving & accepted & residual.finite & ~(now < tol) & (k < self.limit)
         eta, limit = self._forcing(size, state, most)
         rule = Rule(self.stop_mode, MARGIN * tol, limit, eta * size)
-        s, left, products = self._direction(space, z, fz, size, rule, solving, state)
+        # an iteration in which all samples cut a step short, or stop, need not linearise
+        s, left, products = lax.cond(
+            space.any(solving),
+            lambda: self._direction(space, z, fz, size, rule, solving, state),
+            lambda: (state.s, jnp.ones_like(size), jnp.zeros_like(state.tries)),
+        )
 
         others, given = state.others, state.given
         if given.shape[-1] > 0:  # the slot is every sample's: one that backtracks loses its entry
@@ -181,16 +191,17 @@ class _Iteration(IterativeSolver):
             length=length,
             tries=jnp.where(accepted, 0, state.tries + finite.astype(jnp.int32)),
             left=jnp.where(accepted, left, state.left),
-            products=state.products + products,
+            made=put(state.made, jnp.where(solving, 1 + products, 0), k, state.made.ndim - 1),
             others=others,
             given=given,
+            moving=state.moving,
         )
 
     def _forcing(self, size: Array, state: NewtonState, most: int) -> tuple[Array, Array]:
         """eta for the step from a state with residual norm `size`, and how many products."""
         if self.newton.forcing is not None:
             eta = jnp.full_like(size, self.newton.forcing)
-            return eta, jnp.full_like(state.products, most)
+            return eta, jnp.full_like(state.tries, most)
         first = ~jnp.isfinite(state.record)
         ratio = size / state.record
         # GMRES leaves a residual that is orthogonal to (I - J) s

@@ -65,9 +65,10 @@ class SimpleFixedPointIter(Solver):
         else:
             body = jax.checkpoint(one_step) if loop == "checkpointed scan" else one_step
             (z, states), _ = lax.scan(body, start, jnp.arange(self.max_iter, dtype=limit.dtype))
-        return self._report(space, z0, z, f(z), states, limit)
+        made = limit if loop == "while" else jnp.full_like(limit, self.max_iter)
+        return self._report(space, z0, z, f(z), states, limit, made)
 
-    def _report(self, space: Space, z0, z, fz, states, limit) -> Solution:
+    def _report(self, space: Space, z0, z, fz, states, limit, made) -> Solution:
         """The outcome, from the one residual that is measured."""
         residual = measure(space, z, fz)
         now = residual.abs if self.stop_mode == "abs" else residual.rel
@@ -86,7 +87,7 @@ class SimpleFixedPointIter(Solver):
             abs_residual=known(residual.abs),
             rel_residual=known(residual.rel),
             steps=jnp.where(residual.finite, count, 0),
-            evals=count + 1,
+            evals=(jnp.broadcast_to(jnp.maximum(made, 0), now.shape) + 1)[..., None],
             status=jnp.where(residual.finite, status, Status.NONFINITE).astype(jnp.int32),
             abs_trace=trace(residual.abs),
             rel_trace=trace(residual.rel),

@@ -17,7 +17,7 @@ SOLVERS = ["fixed_point_iter", "anderson", "broyden"]
 def test_all_iterations_are_made(solver):
     z, info = jdeq.deq(f, jnp.zeros_like(B), solver=solver, tol=0, max_iter=72)
     np.testing.assert_array_equal(info.status, Status.MAX_ITER)
-    assert np.all(np.sum(np.isfinite(info.abs_trace), -1) == 72)
+    assert info.nfe >= 73 and info.abs_trace.shape == (2, 72)
     np.testing.assert_allclose(z, 2 * B, rtol=1e-12)
 
 

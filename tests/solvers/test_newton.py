@@ -170,12 +170,12 @@ def test_scalar_equations(name):
     np.testing.assert_allclose(z, want, rtol=1e-13)
 
 
-def test_nfe_counts_evaluations_and_products():
-    """In one dimension a step takes one product."""
+def test_nfe_counts_evaluations_linearisations_and_products():
+    """In one dimension a step takes one of each."""
     solver = jdeq.Newton(tol=1e-12)
     for f in (lambda z: 0.5 * (z + 7 / z), lambda z: 3 - 0.5 * z):
         _, info = jdeq.deq(f, jnp.full((1, 1), 2.0), solver=solver)
-        assert np.all(info.converged) and info.nfe == 2 * info.steps[0] + 1
+        assert np.all(info.converged) and info.nfe == 3 * info.steps[0] + 1
     assert jdeq.deq(network, X, solver=jdeq.Newton(max_iter=0))[1].nfe == 1
 
 
@@ -216,8 +216,8 @@ def test_a_sample_does_not_depend_on_its_batch():
     z_lanes, lanes = jax.jit(jax.vmap(one))(gain, X)
     np.testing.assert_allclose(z_lanes, z, atol=1e-12)
     np.testing.assert_array_equal(lanes.steps, info.steps)
-    assert info.nfe == lanes.nfe.max()
-    assert np.all(lanes.nfe > 2 * info.steps)
+    assert info.nfe >= lanes.nfe.max()  # of each iteration, what its slowest sample takes
+    assert np.all(lanes.nfe > 3 * info.steps)
 
     nan, info = batch(gain.at[1].set(jnp.nan), X)
     assert info.status[1] == Status.NONFINITE

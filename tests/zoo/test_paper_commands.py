@@ -53,11 +53,11 @@ TRAINED = {  # several at a time: the compilations take the time
 }
 SHOWN = {  # states that the loss is over, and evaluations of f per solve at most
     "implicit": (0, 11),
-    "phantom": (0, 21),
-    "unrolled": (0, 1),
-    "weight norm, correction": (2, 11),
-    "spectral norm, correction, penalty": (3, 41),
-    "solver_kwargs, slices": (4, 12),
+    "phantom": (0, 21 + 5 + 1),
+    "unrolled": (0, 12 + 1),
+    "weight norm, correction": (2, 11 + 2 * 3 + 1),
+    "spectral norm, correction, penalty": (3, 41 + 3 * 3 + 1),
+    "solver_kwargs, slices": (4, 12 + 2 * (2 + 1)),
 }
 
 

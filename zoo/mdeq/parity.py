@@ -1,6 +1,6 @@
 """What the PyTorch original computes of an MDEQ, and this one again, to the last digits."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -8,10 +8,11 @@ import optax
 from flax import nnx
 from jax import Array
 
+import jdeq
 from zoo.mdeq.full_stage import FullStage, State
 from zoo.mdeq.model import MDEQ
 from zoo.upstream.reference import Reference
-from zoo.upstream.rows import Row
+from zoo.upstream.rows import Row, compare
 from zoo.upstream.torchdeq import folded, solved_by
 
 
@@ -48,6 +49,14 @@ def quantities(reference: Reference) -> Iterator[Row]:
         if name == "train":
             yield reference.statistics_row("bn_after_one_train_forward/", model, statistics)
 
+    # evaluation stops short of the phantom steps: made by hand, they lead to training's state
+    then = _then(jdeq.PhantomGrad(phantom["grad"], phantom["tau"]))
+    step = reference.step(then, train=False, gradients=False, deq=few)
+    after = step(reference.maps("train_u", n)).out
+    for i, z in enumerate(after):
+        name = f"short6_z_out_{i}"
+        yield compare(f"{name}, from evaluation on", z, reference[name], equilibrium)
+
 
 @nnx.jit
 def _parts(model: MDEQ, cell: FullStage, z: State, u: State) -> dict[str, Any]:
@@ -56,6 +65,17 @@ def _parts(model: MDEQ, cell: FullStage, z: State, u: State) -> dict[str, Any]:
         "f_out": cell(z, u),
         "head_logits_at_f_z": model.decode(z),
     }
+
+
+def _then(steps: jdeq.PhantomGrad) -> Callable[[MDEQ, State], tuple[Array, State]]:
+    """Solves as the model's layer does, then takes these steps."""
+
+    def solve(model: MDEQ, u: State) -> tuple[Array, State]:
+        f, (z, _) = model.full_stage.f(u), model.full_stage(u)
+        z, _ = jdeq.deq(f, z, solver=jdeq.FixedPointIter(max_iter=0), backward=steps)
+        return jnp.zeros(()), z
+
+    return solve
 
 
 def _loss(model: MDEQ, x: Array, y: Array) -> tuple[Array, dict[str, Any]]:

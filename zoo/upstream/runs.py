@@ -9,7 +9,7 @@ from typing import Any
 import jdeq
 from zoo.errors import UserError
 from zoo.upstream.reference import Reference
-from zoo.upstream.torchdeq import few_steps, folded
+from zoo.upstream.torchdeq import evaluated, few_steps, folded
 
 EVAL_TOLERANCE = 1e-3  # of the published evaluation
 DAMPING = {1: 1.0}  # of phantom gradients whose name does not say it
@@ -53,7 +53,6 @@ class Run:
         deq: DEQ options.
         solver_steps: evaluations by TorchDEQ's solver, before the steps with gradient; None: the
             DEQ options say everything.
-        tolerance: relative residual at which the solver stops, all samples at once.
         gradients: recorded gradients.
     """
 
@@ -62,7 +61,6 @@ class Run:
     tight: bool
     deq: Mapping[str, Any]
     solver_steps: int | None = None
-    tolerance: float = 0.0
     gradients: tuple[RecordedGradient, ...] = ()
 
     @classmethod
@@ -81,17 +79,21 @@ class Run:
         if m := re.fullmatch(r"solve(\d+)_(\d+)step", name):
             return make(True, False, _phantom(int(m[2]), 1.0), solver_steps=int(m[1]))
         if m := re.fullmatch(r"eval(\d+)", name):
-            return make(False, False, {}, solver_steps=int(m[1]), tolerance=EVAL_TOLERANCE)
+            steps = int(m[1])
+            published = {"f_max_iter": 0, "eval_f_max_iter": steps, "f_tol": 0.0}
+            published |= {"f_solver": "fixed_point_iter", "f_stop_mode": "rel"}
+            return make(False, False, published | _phantom(steps, 1.0), solver_steps=steps)
         raise UserError(f"io.npz: unknown run {name!r}")
 
     def solve(self, layer: jdeq.nn.DEQ, given: Any) -> tuple[Any, jdeq.SolverInfo]:
         """State and statistics of a layer for what it is given, found as in this run."""
         if self.solver_steps is None:
             return layer(given)
-        phantom = jdeq.PhantomGrad(self.deq["grad"], self.deq["tau"]) if self.train else None
+        if not self.train:
+            return evaluated(layer, given, EVAL_TOLERANCE)
+        phantom = jdeq.PhantomGrad(self.deq["grad"], self.deq["tau"])
         z0 = folded(layer).initial_state(given)
-        steps, tolerance = self.solver_steps, self.tolerance
-        return few_steps(layer.f(given), z0, steps, tolerance=tolerance, phantom=phantom)
+        return few_steps(layer.f(given), z0, self.solver_steps, phantom)
 
 
 def recorded_runs(reference: Reference) -> list[Run]:

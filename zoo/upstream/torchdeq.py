@@ -42,34 +42,36 @@ def few_steps(
     f: Callable[[Array], Array],
     z0: Array,
     steps: int,
-    *,
-    tolerance: float = 0.0,
-    phantom: jdeq.PhantomGrad | None = None,
+    phantom: jdeq.PhantomGrad,
 ) -> tuple[Array, jdeq.SolverInfo]:
     """TorchDEQ's fixed point iteration where few steps are made; then those with a gradient.
 
-    TorchDEQ hands back the image of the best state that it measured, and stops all samples when
-    the worst one has converged; jdeq hands back the best state itself and stops each on its own.
+    TorchDEQ hands back the image of the best state that it measured, jdeq the best state itself.
     So one application of f follows upon one iteration less.
 
     Args:
         f, z0: the function and the start (B, ...).
         steps: evaluations of f by the solver.
-        tolerance: relative residual at which it stops, all samples at once.
-        phantom: the steps with a gradient; none in evaluation.
+        phantom: the steps with a gradient.
     """
     solver = jdeq.FixedPointIter(max_iter=steps - 1, tol=0)
-    once = jdeq.PhantomGrad(1)
-    z, info = jdeq.deq(f, z0, solver=solver, backward=once)
-    if tolerance:
-        worst = jnp.max(info.rel_trace, axis=0)  # of z_1, z_2, ...
-        stops = jnp.append(worst < tolerance, True)
-        limit = jnp.minimum(jnp.argmax(stops) + 1, solver.max_iter)
-        z, info = jdeq.deq(f, z0, solver=solver, backward=once, max_iter=limit)
-    if phantom is None:
-        return z, info
+    z, _ = jdeq.deq(f, z0, solver=solver, backward=jdeq.PhantomGrad(1))
     start = jax.lax.stop_gradient(z)
     return jdeq.deq(f, start, solver=jdeq.FixedPointIter(max_iter=0), backward=phantom)
+
+
+def evaluated(layer: jdeq.nn.DEQ, given: Any, tolerance: float) -> tuple[Array, jdeq.SolverInfo]:
+    """TorchDEQ's evaluation by a layer that is in evaluation, has `f_tol=0` and iterates f.
+
+    TorchDEQ stops all samples when the worst one meets the tolerance, and hands back the image of
+    the best state; residuals that fall make that the state after one iteration more. `steps` of
+    the info is when the best state itself was met.
+    """
+    _, info = layer(given)
+    worst = jnp.max(info.rel_trace, axis=0)  # of z_1, z_2, ...
+    stops = jnp.append(worst < tolerance, True)
+    z, info = layer(given, max_iter=jnp.argmax(stops) + 2)
+    return z, info._replace(steps=info.steps - 1)
 
 
 class FixedMask(nnx.Module):

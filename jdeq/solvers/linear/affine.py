@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from ..._info import Status
 from ..._loop import REL_EPS, Solution, hold, measure, unmeasured
-from ..._space import PyTree, Space
+from ..._space import PyTree, Space, put
 from ..base import Solver
 
 Apply = Callable[[PyTree], PyTree]
@@ -92,6 +92,8 @@ class _Pending(NamedTuple):
     pending: Array  # whether it is still to be
     log: Log
     best: Solution
+    k: Array  # cycles so far
+    made: Array  # (*batch, max_iter + 2) evaluations of each: the measurement, then its products
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,9 +108,11 @@ class AffineSolver(Solver):
     Each sample is a system of its own, with its own inner products, stopping and breakdown, which
     is why these solvers are not `jax.scipy.sparse.linalg`'s: there a pytree is one vector.
 
-    `max_iter` counts products. On an `f` that is not affine the outcome is whatever it is; its
-    measured residual says so.
+    `max_iter` counts products; an `advance` makes `PRODUCTS` of them. On an `f` that is not affine
+    the outcome is whatever it is; its measured residual says so.
     """
+
+    PRODUCTS: ClassVar[int] = 1
 
     @abc.abstractmethod
     def open(self, space: Space, y: PyTree, r: PyTree) -> Any:
@@ -170,29 +174,31 @@ class AffineSolver(Solver):
 
             # a cycle costs its memory even if no sample makes a product
             none = lambda y, r, log: (y, log)
+            before = log.products
             y, log = lax.cond(space.any(moving), another, none, c.y, space.sub(fy, c.y), log)
-            return _Pending(y, moving, log, best)
+            products = -(-(log.products - before) // self.PRODUCTS) * self.PRODUCTS
+            made = put(c.made, c.pending.astype(jnp.int32) + products, c.k, c.made.ndim - 1)
+            return _Pending(y, moving, log, best, c.k + 1, made)
 
         best = unmeasured(space, z0, length=self.max_iter, n_states=len(indexing))
-        all_of_them = best.evals == 0
+        none = best.steps
+        all_of_them = none == 0
         log = Log(
-            products=best.evals,
+            products=none,
             active=all_of_them,
             finite=all_of_them,
             record=best.abs_residual,
-            steps=best.steps,
+            steps=none,
             abs_trace=best.abs_trace,
             rel_trace=best.rel_trace,
         )
-        start = _Pending(z0, all_of_them, log, best)
+        made = jnp.broadcast_to(none[..., None], (*none.shape, self.max_iter + 2))
+        start = _Pending(z0, all_of_them, log, best, jnp.zeros((), jnp.int32), made)
         end = lax.while_loop(lambda c: space.any(c.pending), one_cycle, start)
-        return hold(
-            end.best._replace(
-                evals=end.best.evals + end.log.products + 1,
-                abs_trace=end.log.abs_trace,
-                rel_trace=end.log.rel_trace,
-            )
+        solution = end.best._replace(
+            evals=end.made, abs_trace=end.log.abs_trace, rel_trace=end.log.rel_trace
         )
+        return hold(solution.after(1))  # f(0)
 
 
 def _judge(
@@ -220,7 +226,6 @@ def _judge(
         abs_residual=jnp.where(take, residual.abs, best.abs_residual),
         rel_residual=jnp.where(take, residual.rel, best.rel_residual),
         steps=jnp.where(take, log.steps, best.steps),
-        evals=best.evals + c.pending.astype(jnp.int32),
         status=jnp.where(c.pending, status, best.status).astype(jnp.int32),
         states=tuple(
             space.where(take & (log.steps <= i), c.y, s)

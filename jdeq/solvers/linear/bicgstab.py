@@ -1,7 +1,7 @@
 """BiCGStab for affine `f`."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -48,6 +48,8 @@ class BiCGStab(AffineSolver):
         >>> [f"{g:.3f}" for g in jax.grad(loss)(jnp.ones((1, 2)))[0]]
         ['2.558', '0.698']
     """
+
+    PRODUCTS: ClassVar[int] = 2
 
     def open(self, space: Space, y: PyTree, r: PyTree) -> BiCGStabState:
         return BiCGStabState(y, r, r, r, space.dot(r, r), y)
