@@ -33,6 +33,9 @@ _ADVICE = {
 }
 
 
+_OF_TORCHDEQ = {"abs_lowest": "abs_residual", "rel_lowest": "rel_residual", "nstep": "steps"}
+
+
 class SolverInfo(NamedTuple):
     """What `deq` says of a solve; batch shape `(B,)`, or `()` with `batch_dims=0`.
 
@@ -70,6 +73,14 @@ class SolverInfo(NamedTuple):
     def converged(self) -> Array:
         """`(B,)` bool."""
         return self.status == Status.CONVERGED
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, str):
+            name = _OF_TORCHDEQ.get(index, index)
+            known = name in self._fields or name == "converged"
+            write = f"write info.{name}" if known else f"it has {', '.join(self._fields)}"
+            raise TypeError(f"info[{index!r}]: what a solve says is an attribute; {write}")
+        return tuple.__getitem__(self, index)
 
     def __repr__(self) -> str:
         if isinstance(self.status, core.Tracer):
