@@ -25,35 +25,17 @@ from zoo.folder import RunFolder
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint: its folder, and what its manifest says."""
+    """A complete checkpoint; `score` is what it is judged by, the greater the better.
+
+    `arrays` says of each array of the state, by its name, which dtype and shape it has.
+    """
 
     path: pathlib.Path
-    facts: Facts
-
-    @property
-    def step(self) -> int:
-        """After how many steps."""
-        return self.facts.step
-
-    @property
-    def score(self) -> float | None:
-        """What it is judged by, the greater the better; None if it was not evaluated."""
-        return self.facts.score
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """That of the run, as plain values."""
-        return self.facts.config
-
-    @property
-    def meta(self) -> Mapping[str, Any]:
-        """That of the data, as plain values."""
-        return self.facts.meta
-
-    @property
-    def arrays(self) -> Mapping[str, str]:
-        """Which dtype and shape each array of the state has, by its name."""
-        return self.facts.arrays
+    step: int
+    score: float | None
+    config: Mapping[str, Any]
+    meta: Mapping[str, Any]
+    arrays: Mapping[str, str]
 
     @classmethod
     def read(cls, path: pathlib.Path) -> "Checkpoint":
@@ -65,9 +47,10 @@ class Checkpoint:
         """
         said = verified_facts(path)
         try:
-            checkpoint = cls(path, Facts.of(said))
+            facts = Facts.of(said).to_dict()
         except UserError as e:
             raise UserError(f"{path}: {e}") from e
+        checkpoint = cls(path, **{k: v for k, v in facts.items() if k != "layout"})
         if path.name != str(checkpoint.step):
             raise Damaged(f"is the checkpoint of step {checkpoint.step} under another name")
         return checkpoint

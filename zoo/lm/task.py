@@ -16,7 +16,7 @@ from zoo.data.split import Data
 from zoo.data.text import load_corpus
 from zoo.data.vocabulary import Vocabulary
 from zoo.errors import UserError
-from zoo.figures import PERPLEXITY
+from zoo.figures import PERPLEXITY, unrolled_text
 from zoo.lm.config import LMConfig
 from zoo.lm.memory import Memory
 from zoo.lm.original import LMOriginal
@@ -123,16 +123,13 @@ class LMTask(SolvingTask, PredictingTask, SamplingTask, OriginalTask):
         sampler = Sampler(model.lm, sampling, warm=not sampling.cold)
         drawn = sampler.continued(prompt, sampling.length, seed=sampling.seed)
         steps = self.unrolled(model.lm.config, model.lm.equilibrium.config)
-        start = "zero" if sampling.cold else "the last token's "
+        what, how = "fixed point", f"NFE {np.mean(drawn.nfe or [np.nan]):.1f}"
         if steps is not None:
-            start += "" if sampling.cold else "state"
-            how = f"unrolled: {steps} step{'s' * (steps > 1)} for each, from {start}"
-        else:
-            start += "" if sampling.cold else "fixed point"
-            how = f"solves from {start}, NFE {np.mean(drawn.nfe or [np.nan]):.1f}"
+            what, how = "state", unrolled_text(steps)
+        start = "zero" if sampling.cold else f"the last token's {what}"
         return (
             f"{vocabulary.decode([*prompt, *drawn.tokens])}\n\n{sampling.length} tokens, "
-            f"{drawn.tokens_per_second:.0f} tokens/s, {how}"
+            f"{drawn.tokens_per_second:.0f} tokens/s, solves from {start}, {how}"
         )
 
 

@@ -104,13 +104,12 @@ class Journal:
             values["step_time"] = (now - started - self._paused) / (step - since)
         self._clock, self._paused = (step, now), 0.0
         values = what_is_solved(values, self._unrolled)
-        logged = values if compile_time is None else values | {"compile_time": compile_time}
-        # that of a resumed run would be the one line which an undisturbed run has not
-        self._write(step, "train", logged if step == 1 else values)
+        self._write(step, "train", values)
         self._show(values)
         if self._lines or compile_time is not None:
             texts = [f"{label} {text}" for label, text in self._shown.items()]
-            texts += [form.format(logged[name]) for name, form in TIMES.items() if name in logged]
+            times = {"compile_time": compile_time, "step_time": values.get("step_time")}
+            texts += [TIMES[name].format(t) for name, t in times.items() if t is not None]
             self.say(f"step {step}/{self._steps}: {', '.join(texts)}")
 
     def evaluated(

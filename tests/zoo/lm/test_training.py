@@ -14,7 +14,7 @@ from flax import nnx
 from tests.tolerances import rounding
 from tests.zoo.lm.conftest import POST_NORM, TIGHT, TINY, UNROLLED, make
 from tests.zoo.test_cli import run
-from zoo.checkpoints.checkpoint import Checkpoint
+from zoo.checkpoints.checkpoint import Checkpoint, find_checkpoint
 from zoo.checkpoints.saving import Saver
 from zoo.data.split import Data
 from zoo.data.streams import Streams
@@ -252,6 +252,9 @@ def test_the_sample_command(trained, capsys):
     assert all(len(parts) == 2 and len(parts[0]) == 13 for parts in texts)
     assert texts[0][0] == texts[1][0] != texts[2][0]
     assert "last token" in texts[0][1] and "zero" in texts[3][1]
+    deq = find_checkpoint(trained).config["deq"]
+    unrolled = f"unrolled: {deq['grad']} steps, no solver"
+    assert all((unrolled if not deq["f_max_iter"] else "NFE ") in parts[1] for parts in texts)
 
 
 @pytest.mark.parametrize(
