@@ -177,7 +177,7 @@ def test_another_value_compiles_nothing_outside_jit():
     ("make", "message"),
     [
         (lambda: jdeq.FixedPointIter(tau=jnp.asarray(3.0)), "tau must be in"),
-        (lambda: jdeq.Broyden(tol=jnp.asarray(0.0)), "tol must be > 0"),
+        (lambda: jdeq.Broyden(tol=jnp.asarray(-1.0)), "tol must be >= 0"),
         (lambda: jdeq.Anderson(tol=jnp.ones(3)), "tol must be one number"),
         (lambda: jdeq.Anderson(lam=jnp.asarray(-1.0)), "lam must be >= 0"),
     ],

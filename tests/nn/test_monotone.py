@@ -286,7 +286,7 @@ def test_converged_means_that_the_equation_is_met_to_tol(splitting):
         ({"m": 0.0}, "m must be > 0"),
         ({"alpha": -1.0}, "alpha must be > 0"),
         ({"splitting": "douglas"}, "'peaceman_rachford' or 'forward_backward'"),
-        ({"tol": 0.0}, "tol must be > 0"),
+        ({"tol": -1.0}, "tol must be >= 0"),
     ],
 )
 def test_options_out_of_range_are_named(options, message):

@@ -45,11 +45,7 @@ class Checkpoint:
             Damaged: a file is not what was written, or the manifest not what it should be.
             UserError: it has another layout than those that this program writes.
         """
-        said = verified_facts(path)
-        try:
-            facts = Facts.of(said).to_dict()
-        except UserError as e:
-            raise UserError(f"{path}: {e}") from e
+        facts = _facts(path, verified_facts(path)).to_dict()
         checkpoint = cls(path, **{k: v for k, v in facts.items() if k != "layout"})
         if path.name != str(checkpoint.step):
             raise Damaged(f"is the checkpoint of step {checkpoint.step} under another name")
@@ -141,10 +137,17 @@ def _by_score(paths: Iterable[pathlib.Path], damaged: list[str]) -> Iterator[pat
     scores = {}
     for path in paths:
         try:
-            scores[path] = Facts.of(read_facts(path)).score
+            scores[path] = _facts(path, read_facts(path)).score
         except Damaged as e:
             damaged.append(f"{path} is damaged ({e})")
     yield from sorted((p for p, s in scores.items() if s is not None), key=lambda p: -scores[p])
+
+
+def _facts(path: pathlib.Path, said: Any) -> Facts:
+    try:
+        return Facts.of(said)
+    except UserError as e:
+        raise UserError(f"{path}: {e}") from e
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
