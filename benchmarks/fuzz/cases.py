@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from .families import FAMILIES, Answer, Family
+from .answers import Answer
+from .families import FAMILIES, Family
 from .formulas import Params, wide_of
 from .variants import VARIANTS
 

@@ -9,6 +9,7 @@ import numpy as np
 
 import jdeq
 
+from .answers import Answer
 from .cases import (
     MAX_ITER,
     SAMPLES,
@@ -24,7 +25,6 @@ from .cases import (
     seeded,
     tolerance,
 )
-from .families import Answer
 from .formulas import NUMBER, equilibrium, on_device, wide_of
 from .variants import VARIANTS
 
