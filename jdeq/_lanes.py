@@ -5,6 +5,8 @@ history at each iteration. Samples freeze on their own, so a loop may go on unti
 stopped.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -18,25 +20,19 @@ def any_of(mask: Array, axes: tuple[str, ...] = ()) -> Array:
 
 def largest_of(x: Array, axes: tuple[str, ...] = ()) -> Array:
     """The largest of some integers that are not negative, 0 if there are none; as `any_of`."""
-    found = _in_all_lanes(jnp.max(x, initial=0))
+    found = _largest_lane(jnp.max(x, initial=0))
     return lax.pmax(found, axes) if axes else found
 
 
-@jax.custom_batching.custom_vmap
-def _in_any_lane(found: Array) -> Array:
-    return found
+def _over_lanes(reduce: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """The identity of scalars; under `vmap`, what `reduce` makes of all lanes, for each of them."""
+
+    @jax.custom_batching.custom_vmap
+    def same(found: Array) -> Array:
+        return found
+
+    same.def_vmap(lambda size, batched, found: (same(reduce(found)), False))
+    return same
 
 
-@_in_any_lane.def_vmap
-def _(_, __, found: Array) -> tuple[Array, bool]:
-    return _in_any_lane(jnp.any(found)), False
-
-
-@jax.custom_batching.custom_vmap
-def _in_all_lanes(found: Array) -> Array:
-    return found
-
-
-@_in_all_lanes.def_vmap
-def _(_, __, found: Array) -> tuple[Array, bool]:
-    return _in_all_lanes(jnp.max(found)), False
+_in_any_lane, _largest_lane = _over_lanes(jnp.any), _over_lanes(jnp.max)

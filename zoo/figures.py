@@ -69,9 +69,9 @@ def judging(figures: Figures) -> str:
 class Evaluation:
     """Over a split: the task's figures; mean loss, relative residual, share converged, NFE.
 
-    `trace` (N, max_iter) is every sample's residual after each iteration, NaN once it stopped;
-    `predicted` (N,) what a model of images says of each. Where nothing is solved for, `unrolled`
-    is how many steps are made instead.
+    `trace` (N, max_iter) is every sample's residual after each iteration; once it had stopped, that
+    of the state it stopped with. `predicted` is (N,) what a model of images says of each. Where
+    nothing is solved for, `unrolled` is how many steps are made instead.
     """
 
     figures: Mapping[str, float]

@@ -31,9 +31,8 @@ class NewtonState(NamedTuple):
     `length` (*batch,) is the fraction of `s` that is being tried, `tries` (*batch,) int32 how many
     were in vain, `left` (*batch,) the share of the residual that the linear model leaves after all
     of `s`, `made` (*batch, passes) int32 the evaluations of each step: a linearisation and its
-    products. `others` is a history
-    of earlier directions for which the products did not suffice, where `given` (*batch, l) holds.
-    `moving` (*batch,) bool: which samples still go on.
+    products. `others` is a history of earlier directions for which the products did not suffice,
+    where `given` (*batch, l) holds. `moving` (*batch,) bool: which samples still go on.
     """
 
     base: PyTree

@@ -14,7 +14,7 @@ from zoo.program_name import program_name
 
 
 def plot(argv: Sequence[str]) -> int:
-    """draw the curves of a run"""
+    """Draws the curves of a run; the exit status."""
     parser = argparse.ArgumentParser(prog=f"{program_name()} plot", allow_abbrev=False)
     parser.add_argument("run", type=pathlib.Path, metavar="RUN", help="--out folder of a run")
     text = "PNG to be written (RUN/curves.png)"
@@ -27,7 +27,7 @@ def plot(argv: Sequence[str]) -> int:
 
 
 def compare(argv: Sequence[str]) -> int:
-    """set runs beside each other: what differs in their settings, and their figures"""
+    """Sets runs beside each other, their settings and figures; the exit status."""
     parser = argparse.ArgumentParser(prog=f"{program_name()} compare", allow_abbrev=False)
     text = "--out folders of runs"
     parser.add_argument("runs", type=pathlib.Path, nargs="+", metavar="RUN", help=text)

@@ -10,7 +10,7 @@ from zoo.registry import get_task, model_names
 
 
 def list_models(argv: Sequence[str]) -> int:
-    """models, presets, parameter counts and data"""
+    """Lists models, presets, parameter counts and data; the exit status."""
     parser = argparse.ArgumentParser(prog=f"{program_name()} list", allow_abbrev=False)
     text = "count the parameters now: models of the zoo come with a list, which takes no time"
     parser.add_argument("--count", action="store_true", help=text)

@@ -13,7 +13,7 @@ from zoo.upstream.rows import Row, table
 
 
 def parity(argv: Sequence[str]) -> int:
-    """compare with a reference folder; status 0 only within the tolerances"""
+    """Compares with a reference folder; status 0 only within the tolerances."""
     task = task_of(argv)
     parser = parser_of("parity", task)
     parser.add_argument("folder", type=pathlib.Path, metavar="DIR", help="reference folder")

@@ -32,7 +32,7 @@ DEFAULT_OUT = "runs"
 
 
 def train(argv: Sequence[str]) -> int:
-    """train a model"""
+    """Trains a model; the exit status."""
     join_processes(argv)
     task, first = first_pass("train", argv, ("--preset", "--out"), add_more=add_resume_option)
     out = pathlib.Path(first.out or f"{DEFAULT_OUT}/{task.name}")

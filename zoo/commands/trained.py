@@ -28,7 +28,7 @@ from zoo.training.evaluation import Evaluator
 
 
 def evaluate(argv: Sequence[str]) -> int:
-    """evaluate a checkpoint on the test data"""
+    """Evaluates a checkpoint on the test data; the exit status."""
     join_processes(argv)
     task, checkpoint, config, args = _checkpoint_and_changes("eval", argv, _add_eval_options)
     data = task.load_data(config.data, args.data, model=config.model, meta=checkpoint.meta)
@@ -48,7 +48,7 @@ def evaluate(argv: Sequence[str]) -> int:
 
 
 def sample(argv: Sequence[str]) -> int:
-    """draw from a trained model"""
+    """Draws from a trained model; the exit status."""
     task, checkpoint, config, args = _checkpoint_and_changes("sample", argv, _add_sample_options)
     assert isinstance(task, SamplingTask)
     sampling = valid(lambda: read_options(args, task.sampling))

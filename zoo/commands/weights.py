@@ -21,7 +21,7 @@ from zoo.task import PredictingTask
 
 
 def import_weights(argv: Sequence[str]) -> int:
-    """make a checkpoint of a PyTorch state dict"""
+    """Makes a checkpoint of a PyTorch state dict; the exit status."""
     task = task_of(argv)
     parser = parser_of("import", task)
     parser.add_argument("file", type=pathlib.Path, metavar="FILE", help=".npz, .safetensors, .pt")
@@ -42,7 +42,7 @@ def import_weights(argv: Sequence[str]) -> int:
 
 
 def export_weights(argv: Sequence[str]) -> int:
-    """write a checkpoint as a PyTorch state dict, or as a program that needs nothing of this"""
+    """Writes a checkpoint as a state dict, or as a program of its own; the exit status."""
     task = task_of(argv)
     parser = parser_of("export", task)
     text = ".npz: a state dict; .stablehlo: for jax.export.deserialize, parameters inside"

@@ -67,7 +67,8 @@ def plot_runs(
         axes.set_axis_off()
     for axes, (name, scale) in zip(panels, scales.items(), strict=False):
         _over_steps(axes, runs, name, scale)
-    curves = dict(zip(*reversed(_all_handles(panels)), strict=True))  # each name once
+    named = (zip(*axes.get_legend_handles_labels(), strict=True) for axes in panels)
+    curves = {label: line for pairs in named for line, label in pairs}  # each name once
     if curves:
         picture.legend(
             curves.values(), curves.keys(), loc="outside upper center", ncols=min(len(curves), 6)
@@ -124,15 +125,6 @@ def _curve(axes, steps: np.ndarray, values: np.ndarray, marker: str, **style: An
         return
     axes.plot(steps, values, ".", markersize=4, alpha=RAW, color=style["color"])
     axes.plot(steps, curve, linewidth=2, **style)
-
-
-def _all_handles(panels) -> tuple[list[Any], list[str]]:
-    handles, labels = [], []
-    for axes in panels:
-        more = axes.get_legend_handles_labels()
-        handles += more[0]
-        labels += more[1]
-    return handles, labels
 
 
 def _count(axis) -> None:

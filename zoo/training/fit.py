@@ -160,10 +160,9 @@ class Fit:
             "picture": folder.picture,
             "tensorboard": folder.tensorboard,
             "profile": folder.profile,
-            "checkpoints": folder.checkpoints,
         }
         lines = [f"{name:11} {path}" for name, path in paths.items() if path.exists()]
-        return [line + (f" ({kept})" if line.startswith("checkpoints") else "") for line in lines]
+        return [*lines, f"checkpoints {folder.checkpoints} ({kept})"]
 
     def _after_step(
         self, metrics: dict[str, jax.Array], stop: int, compile_time: float | None

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from tests.zoo.checkpoints.test_checkpoint import fill
+from tests.zoo.checkpoints.made import fill
 from zoo.checkpoints.checkpoint import Checkpoint, find_checkpoint, score_of
 from zoo.checkpoints.manifest import NAME, Damaged, _digest
 from zoo.errors import UserError
