@@ -80,7 +80,8 @@ def deq(
         that.
 
     Raises:
-        TypeError: an unknown option; an integer leaf; `f` changes structure, shape or dtype.
+        TypeError: an unknown option; an integer leaf; `f` changes structure, shape or dtype, or
+            makes or writes variables of a Flax module.
         ValueError: an unknown name; a value out of range; too few axes for `batch_dims`.
 
     Example:

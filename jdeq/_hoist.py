@@ -9,6 +9,7 @@ from flax.errors import TraceContextError
 from jax import Array, core, lax
 from jax.extend import core as jex
 
+from ._linen import variables_only_read
 from ._space import PyTree
 from ._state import check_output
 
@@ -48,7 +49,7 @@ def hoist(f: Callable[[PyTree], PyTree], z0: PyTree) -> tuple[Traced, list[Any],
 
     Raises:
         TypeError: `f` changes the structure, a shape or a dtype (the leaf is named), or writes
-            to the state of a Flax module.
+            to the state of a Flax module (of a Linen module the variable is named).
     """
     tree = jax.tree.structure(z0)
     while True:
@@ -63,7 +64,8 @@ def hoist(f: Callable[[PyTree], PyTree], z0: PyTree) -> tuple[Traced, list[Any],
 def _trace(f: Callable[[PyTree], PyTree], z0: PyTree) -> tuple[jex.ClosedJaxpr, PyTree]:
     try:
         # a fresh function each time: make_jaxpr remembers what an old one closed over
-        return jax.make_jaxpr(lambda z: f(z), return_shape=True)(z0)
+        with variables_only_read(f):
+            return jax.make_jaxpr(lambda z: f(z), return_shape=True)(z0)
     except TraceContextError as error:
         raise TypeError(
             "f writes to the state of a Flax module, which cannot happen inside a solve. "

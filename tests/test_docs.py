@@ -87,3 +87,15 @@ def test_training_page(capsys):
     exec("\n".join(blocks("python", page)), names)
     assert names["logits"].shape == (5, 10) and names["residual"].shape == (5,)
     assert pathlib.Path("both.png").exists() and pathlib.Path("digits.npz").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("as_users_run_it")
+def test_modules_page(capsys):
+    names = {}
+    exec("\n".join(blocks("python", (DOCS / "modules.md").read_text())), names)
+    assert "4 CONVERGED" in capsys.readouterr().out
+    for of_cell in (names["grad"]["params"]["kernel"], names["slopes"].cell.weight):
+        assert np.abs(of_cell).max() > 1e-4
+    shapes = jax.tree.map(np.shape, names["slope"]["params"])
+    assert shapes["Dense_1"] == {"kernel": (16, 16), "bias": (16,)}

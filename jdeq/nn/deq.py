@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+from flax import linen, nnx
 from jax import Array, lax
 
 from .._configured import get_deq
@@ -45,8 +45,9 @@ class DEQ(nnx.Module):
             solver's own state, without phantom steps (see `DEQConfig.backward`).
 
     Raises:
-        TypeError: normalisation of a cell that is not a module; `x` is not an array and
-            nothing else says how the state starts.
+        TypeError: normalisation of a cell that is not a module; a Linen module that has no
+            parameters, of which a function should be made; `x` is not an array and nothing else
+            says how the state starts.
         ValueError: `init` and `predictor` both given; `skip_loss` without a predictor.
 
     Source: Bai et al., *Deep Equilibrium Models* (2019); the predictor: Pal et al., *Mixing
@@ -77,6 +78,12 @@ class DEQ(nnx.Module):
     ):
         if init is not None and predictor is not None:
             raise ValueError("init and predictor both make the start state: give one of them")
+        if isinstance(cell, linen.Module) and cell.scope is None:
+            raise TypeError(
+                "cell is a Linen module without its parameters: solve for a function, "
+                "`jdeq.get_deq(config)(lambda z: cell.apply(params, z, x), z0)`, or make the layer "
+                "within a Linen module's @nn.compact method"
+            )
         config = DEQConfig.make(config)
         self.cell = config.norm(cell)
         self.config = config
