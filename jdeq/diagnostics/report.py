@@ -1,30 +1,23 @@
 """What `diagnose` found."""
 
-import enum
 from typing import NamedTuple
 
 import numpy as np
 
 from .._info import Status
+from .orbit import Behaviour
+from .trials import PLAIN, Trial
 
 NEARLY_SINGULAR = 1e-3  # of the smallest singular value of I - J, relative to max(1, ||J||)
 ROWS = 12  # most samples in a printed table
-
-
-class Behaviour(enum.IntEnum):
-    """What plain iteration, `z <- f(z)`, does from near the start."""
-
-    CONTRACTS = 0
-    OSCILLATES = 1  # between two states
-    DIVERGES = 2
-    WANDERS = 3  # a longer cycle, chaos, a drift
 
 
 class Diagnosis(NamedTuple):
     """Per-sample findings, NumPy arrays of the batch shape. Prints as a table with advice.
 
     Attributes:
-        status, residual: of the solve from `z0`; the residual is relative.
+        status, residual: of the solve from `z0`, by `solver` or, where that did not converge, by
+            one that did; the residual is relative.
         lipschitz: `||J||_2`, from below, with `J = df/dz` at the state found.
         spectral_radius: largest modulus of an eigenvalue of J.
         smallest_singular_value: of `I - J`, from above. The implicit gradient amplifies up to
@@ -36,6 +29,8 @@ class Diagnosis(NamedTuple):
         rate: factor by which the moves of plain iteration change, per iteration, in the end.
         fixed_points: how many different ones the starts led to.
         coupled: whether this sample's `f` changes when other samples do.
+        trials: by the name of a solver, how it did from `z0`: `converged` by sample and `nfe`, its
+            evaluations of `f` for the whole batch.
     """
 
     status: np.ndarray
@@ -49,6 +44,7 @@ class Diagnosis(NamedTuple):
     rate: np.ndarray
     fixed_points: np.ndarray
     coupled: np.ndarray
+    trials: dict[str, Trial]
 
     @property
     def nearly_singular(self) -> np.ndarray:
@@ -58,9 +54,10 @@ class Diagnosis(NamedTuple):
     @property
     def advice(self) -> tuple[str, ...]:
         """What to do, in words; each sentence says how many samples it is for."""
-        failed = self.status != Status.CONVERGED
-        quiet = self.behaviour == Behaviour.CONTRACTS
-        tamed = ~quiet & (self.max_tau > 0)
+        solved = self.status == Status.CONVERGED
+        restless = solved & (self.behaviour != Behaviour.CONTRACTS)
+        tamed = restless & (self.max_tau > 0)
+        jumps = tamed & (self.behaviour == Behaviour.OSCILLATES)
         taus = 0.9 * self.max_tau[tamed & np.isfinite(self.max_tau)]
         tau = f"{np.min(taus, initial=1.0):.2g}"
         smallest = f"{np.min(self.smallest_singular_value, initial=np.inf):.1e}"
@@ -70,18 +67,17 @@ class Diagnosis(NamedTuple):
                 "f couples samples (BatchNorm in training mode?), so that an answer depends on its "
                 "batch; use running statistics, or statistics computed once before the solve",
             ),
+            (jumps, f"plain iteration jumps between two states: damp with tau={tau}"),
             (
-                tamed & (self.behaviour == Behaviour.OSCILLATES),
-                f"plain iteration jumps between two states: damp with tau={tau}",
+                tamed & ~jumps,
+                f"plain iteration does not settle: damp with tau={tau}, or "
+                f"use {self._arriving(tamed & ~jumps)}",
             ),
             (
-                tamed & (self.behaviour != Behaviour.OSCILLATES),
-                f"plain iteration does not settle: damp with tau={tau}, or use broyden",
-            ),
-            (
-                ~quiet & (self.max_tau == 0),
+                restless & ~tamed,
                 "plain iteration fails and no damping cures it (an eigenvalue of J has real part "
-                ">= 1): use broyden, or normalise the weights so that f contracts",
+                f">= 1): use {self._arriving(restless & ~tamed)}, or normalise the weights to make "
+                "f contract",
             ),
             (
                 self.nearly_singular,
@@ -96,12 +92,34 @@ class Diagnosis(NamedTuple):
                 "initialisation and random iteration counts for path independence",
             ),
             (
-                failed,
-                "the solver did not converge: raise max_iter or loosen tol, then try another one",
+                ~solved,
+                f"{', '.join(self.trials)} did not converge: f may have no fixed point, or none "
+                "near z0; normalise the weights to make f contract, start elsewhere, raise "
+                "max_iter or loosen tol",
             ),
         )
         said = [f"{np.sum(who)} of {who.size}: {what}" for who, what in findings if np.any(who)]
         return tuple(said) or ("f contracts, nothing to improve",)
+
+    def _arriving(self, who: np.ndarray) -> str:
+        """The solvers, plain iteration apart, that solve most of these samples; cheapest first."""
+        solved = {name: int(np.sum(t.converged & who)) for name, t in self.trials.items()}
+        solved.pop(PLAIN, None)
+        most = max(solved.values(), default=0)
+        best = [name for name in solved if solved[name] == most > 0]
+        best.sort(key=lambda name: int(self.trials[name].nfe))
+        few = "" if most == np.sum(who) else f", which solves {most} of them"
+        return " or ".join(f"{name} ({self._cost(name)})" for name in best) + few
+
+    def _cost(self, name: str) -> str:
+        return f"{self.trials[name].nfe} evaluations of f"
+
+    def _tried(self) -> str:
+        parts = [
+            f"{name} {np.sum(trial.converged)} of {trial.converged.size} ({self._cost(name)})"
+            for name, trial in self.trials.items()
+        ]
+        return f"solved from z0: {', '.join(parts)}"
 
     def __repr__(self) -> str:
         head = (
@@ -121,4 +139,4 @@ class Diagnosis(NamedTuple):
             )
         if self.status.size > ROWS:
             rows.append(f"{'...':>8} and {self.status.size - ROWS} more")
-        return "\n".join([*rows, *(f"- {sentence}" for sentence in self.advice)])
+        return "\n".join([*rows, self._tried(), *(f"- {sentence}" for sentence in self.advice)])

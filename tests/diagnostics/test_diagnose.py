@@ -141,7 +141,9 @@ def test_narrow_states_and_single_systems(dtype):
     found = jdeq.diagnose(f, jnp.zeros(2, dtype), KEY, batch_dims=0)
     assert found.status.shape == () and found.behaviour == Behaviour.DIVERGES
     np.testing.assert_allclose(found.spectral_radius, 3, rtol=0.05)
-    assert "use broyden" in repr(found)
+    (advice,) = found.advice
+    assert all(f"{name} (" in advice for name in ("anderson", "broyden", "newton"))
+    assert "fixed_point_iter 0 of 1 (101 evaluations of f)" in repr(found)
 
 
 @pytest.mark.parametrize("shape", [(0, 2), (2, 0)])

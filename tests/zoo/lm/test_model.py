@@ -148,7 +148,7 @@ def test_the_eigenvalue_one_and_its_removal(x64):
         )
     assert (found[False].spectral_radius > 1 - 1e-6).all()
     assert (found[False].smallest_singular_value < 1e-9).all()
-    assert not (found[False].status == jdeq.Status.CONVERGED).any()
+    assert not found[False].trials["fixed_point_iter"].converged.any()  # it drifts
     assert any("subtract it in f" in text for text in found[False].advice)
     assert (found[True].status == jdeq.Status.CONVERGED).all()
     assert (found[True].max_tau > 0).all()  # no eigenvalue with real part >= 1
