@@ -29,7 +29,8 @@ def get_deq(
         **options: options of `DEQConfig`, instead of those of `config`.
 
     Raises:
-        TypeError, ValueError: an unknown option, or one out of range.
+        TypeError, ValueError: an unknown option, or one out of range; a `norm_type`, since the
+            layer gets a function, and no kernels to normalise.
 
     Example:
         >>> import jax.numpy as jnp, jdeq
@@ -38,17 +39,27 @@ def get_deq(
         >>> bool(info.converged.all())
         True
     """
-    return ConfiguredDEQ(DEQConfig.make(config, **options))
+    config = DEQConfig.make(config, **options)
+    if config.norm_type != "none":
+        raise ValueError(
+            f"norm_type={config.norm_type!r}: get_deq solves for a function and sees no kernels. "
+            "Write jdeq.nn.DEQ(cell, config), which normalises them; or cell = config.norm(cell) "
+            "before the solve and get_deq(config, norm_type='none')"
+        )
+    return ConfiguredDEQ(config)
 
 
 @dataclasses.dataclass(frozen=True)
 class ConfiguredDEQ:
     """`jdeq.deq` with solver, gradient and states settled by a `DEQConfig`; made by `get_deq`.
 
-    Hashable, so it can be closed over or be a static argument. It holds no parameters:
-    `config.norm` normalises a cell, and `jdeq.nn.DEQ` is this with a cell of its own.
+    Hashable, so it can be closed over or be a static argument. It holds no parameters and
+    normalises none: `config.norm` does that to a cell, and `jdeq.nn.DEQ` is this with a cell of its
+    own.
 
-    Coming from TorchDEQ: the output is the state, not a list; the list is `info.states`.
+    Coming from TorchDEQ: the output is the state, not a list. Write `z`, not `z_out[-1]`, which is
+    the last sample; the list is `info.states`. A state of several variables is one argument of
+    `f`, a tuple for instance.
     """
 
     config: DEQConfig

@@ -75,13 +75,14 @@ def deq(
         **solver_options: options of a solver given by name: `tol=1e-4`, `stop_mode="abs"`, ...
 
     Returns:
-        `z*`, like `z0`: the state with the lowest residual met. And a `jdeq.SolverInfo`, whose
+        `z*`, like `z0`: the state with the lowest residual met (no list of states, as TorchDEQ's:
+        `z[-1]` is the last sample). And a `jdeq.SolverInfo`, whose
         `status` tells of every sample whether, and why not, it converged: nothing is raised for
         that.
 
     Raises:
-        TypeError: an unknown option; an integer leaf; `f` changes structure, shape or dtype, or
-            makes or writes variables of a Flax module.
+        TypeError: an unknown option; an integer leaf; `f` wants more than the state, changes
+            structure, shape or dtype, or makes or writes variables of a Flax module.
         ValueError: an unknown name; a value out of range; too few axes for `batch_dims`.
 
     Example:

@@ -114,6 +114,7 @@ class DEQOptions(Options, what="DEQ option", groups=GROUPS):
         "hook_ift": "drop it, an implicit gradient holds the memory of one call of f anyway",
         "jac_incremental": "give jac_loss a weight, that of jdeq.incremental_weight",
         "sradius_mode": "call jdeq.spectral_radius(f, z, key)",
+        "solver_kwargs": "its entries are f_options={'m': 6}, or go with a call, layer(f, z0, m=6)",
         "no_stat": "f_solver='simple_fixed_point_iter' measures nothing on the way",
     }
 

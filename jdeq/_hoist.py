@@ -11,7 +11,7 @@ from jax.extend import core as jex
 
 from ._linen import variables_only_read
 from ._space import PyTree
-from ._state import check_output
+from ._state import check_output, check_takes_state
 
 
 class Function(Protocol):
@@ -48,9 +48,11 @@ def hoist(f: Callable[[PyTree], PyTree], z0: PyTree) -> tuple[Traced, list[Any],
         varies over (inside `shard_map`).
 
     Raises:
-        TypeError: `f` changes the structure, a shape or a dtype (the leaf is named), or writes
-            to the state of a Flax module (of a Linen module the variable is named).
+        TypeError: `f` takes something else than a state, changes the structure, a shape or a dtype
+            (the leaf is named), or writes to the state of a Flax module (of a Linen module the
+            variable is named).
     """
+    check_takes_state(f, z0)
     tree = jax.tree.structure(z0)
     while True:
         traced, out = _trace(f, z0)

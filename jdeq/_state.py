@@ -1,5 +1,7 @@
 """Checks of states: what a solve may start from, and whether one state is like another."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -60,6 +62,30 @@ def check_like(z: PyTree, other: PyTree, name: str) -> PyTree:
                 f"not {b.dtype}{list(b.shape)}"
             )
     return other
+
+
+def check_takes_state(f: Callable[..., Any], z0: PyTree) -> None:
+    """Raises `TypeError`, with what to write, unless `f(z0)` is a possible call."""
+    try:
+        signature = inspect.signature(f)
+    except (TypeError, ValueError):  # as of what is written in C
+        return
+    try:
+        signature.bind(z0)
+    except TypeError as error:
+        names = [
+            p.name
+            for p in signature.parameters.values()
+            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
+        if isinstance(z0, tuple | list) and len(z0) == len(names):
+            write = "the state is one argument, so pass `lambda z: f(*z)`"
+        else:
+            write = "close over all but the state, `lambda z: f(z, x)`; of several variables it is "
+            write += "one argument, a tuple: `lambda z: f(*z)`"
+        raise TypeError(
+            f"f takes {len(names)} arguments ({', '.join(names)}), but is called as f(z): {write}"
+        ) from error
 
 
 def check_output(z0: PyTree, out: PyTree) -> None:

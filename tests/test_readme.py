@@ -13,4 +13,8 @@ def test_readme_examples_run(capsys):
     assert len(blocks) >= 2
     with jax.numpy_dtype_promotion("standard"), jax.enable_x64(False):
         exec("\n".join(blocks), {})
-    assert "4 CONVERGED" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    said = re.findall(r"print\(.*\)  # (.*)", "\n".join(blocks))
+    assert len(said) >= 1
+    for line in said:  # "..." stands for what rounding decides
+        assert re.search(re.escape(line).replace(re.escape("..."), ".*"), out), (line, out)

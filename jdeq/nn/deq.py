@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen, nnx
 from jax import Array, lax
 
-from .._configured import get_deq
+from .._configured import ConfiguredDEQ
 from .._info import SolverInfo
 from .._space import PyTree, accumulator
 from ..config import DEQConfig
@@ -131,7 +131,7 @@ class DEQ(nnx.Module):
         if z0 is None:
             z0 = self._start(cell, x, key)
         cell = self._masked(cell, key)
-        return get_deq(self.config)(
+        return ConfiguredDEQ(self.config)(
             lambda z: cell(z, x),
             z0,
             train=not self.deterministic,
@@ -164,7 +164,7 @@ class DEQ(nnx.Module):
         Returns:
             A scalar, in float32 at least; without an evaluation of the cell if the weight is 0.
         """
-        return get_deq(self.config).jac_loss(
+        return ConfiguredDEQ(self.config).jac_loss(
             lambda z: self.f(x, key=key)(z),
             z,
             jax.random.fold_in(key, PENALTY),
@@ -174,7 +174,7 @@ class DEQ(nnx.Module):
 
     def correction(self, loss_fn: Callable[[PyTree], Array], states: Sequence[PyTree]) -> Array:
         """The loss over `info.states`, or what was decoded of them, weighted by `gamma`."""
-        return get_deq(self.config).correction(loss_fn, states)
+        return ConfiguredDEQ(self.config).correction(loss_fn, states)
 
     def skip_loss(self, x: Any, z_star: PyTree, *, detach: bool = True) -> Array:
         """Mean squared difference between `predictor(x)` and the state that was found.

@@ -6,6 +6,11 @@ from typing import Any
 from .._named import Registry
 from .base import Solver
 
+OF_TORCHDEQ = {  # options there, and what to write here
+    "solver_kwargs": "write its entries themselves, deq(f, z0, m=6, tau=0.8)",
+    "l_thres": "write memory",
+    "sradius_mode": "call jdeq.spectral_radius(f, z, key)",
+}
 SOLVERS: Registry[Solver] = Registry("solver", Solver)  # the package registers its own
 
 
@@ -26,4 +31,7 @@ def register_solver(name: str, factory: Callable[..., Solver], *, overwrite: boo
 
 def resolve_solver(spec: str | Solver, options: Mapping[str, Any]) -> Solver:
     """The solver that a name with options, or an object, stands for."""
+    for option in options:
+        if option in OF_TORCHDEQ:
+            raise TypeError(f"a solver has no option {option!r}: {OF_TORCHDEQ[option]}")
     return SOLVERS.resolve(spec, options)

@@ -90,5 +90,5 @@ def test_the_line_trains(name, tmp_path):
         assert trained.deq.to_dict()[option] == said[option], option
     n_states, nfe = SHOWN[name]
     assert rows[0]["nfe"] <= nfe
-    layer = jdeq.get_deq(trained.deq)
+    layer = jdeq.get_deq(trained.deq, norm_type="none")
     assert len(layer(lambda z: 0.5 * z + 1, jnp.zeros((1, 1)))[1].states) == n_states
