@@ -66,7 +66,8 @@ def test_f_of_the_state_and_more():
 
 def test_a_type_error_within_f_is_its_own():
     def f(z):
-        return functools.partial(lambda h, c: h)(z)
+        inner: Any = lambda h, c: h
+        return inner(z)
 
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'c'"):
         jdeq.deq(f, ONE)
