@@ -7,6 +7,10 @@ import pytest
 
 import jdeq
 
+from ..machine import needs_float16
+
+pytestmark = needs_float16
+
 
 def slope(a, b, dtype, solver):
     a, b = jnp.asarray(a, dtype), jnp.asarray(b, dtype)

@@ -37,6 +37,14 @@ def command(tmp_path_factory):
     return make
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt, which a shell's background jobs ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
 def test_a_killed_run_ends_as_if_nothing_had_been(command, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -65,7 +73,7 @@ def test_a_signal_ends_a_run_with_its_state_saved(number, command, tmp_path, mon
     assert "--resume` goes on" in said.splitlines()[-1] and "Traceback" not in said
 
 
-def test_the_second_interrupt_is_at_once_and_handlers_are_put_back():
+def test_the_second_interrupt_is_at_once_and_handlers_are_put_back(interruptible):
     before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     with StopSignal() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -121,7 +129,7 @@ def test_the_second_interrupt_ends_the_process_whatever_is_running(busy, first):
         assert "Traceback" not in said and said.splitlines()[-1] == "that is all"
 
 
-def test_a_wakeup_descriptor_is_put_back():
+def test_a_wakeup_descriptor_is_put_back(interruptible):
     before = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(before)
     with SecondInterrupt("x"):
