@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Files in their order: the last ones are short, so no worker is left with a long one.
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check lint notebooks parity bench clean
 
@@ -9,10 +11,10 @@ demo: $(VENV)/.zoo  ## trains an equilibrium model on real images, prints its ac
 	$(BIN)/python -m zoo train mdeq --preset quick --out runs/demo
 
 check: lint  ## the quick part: lint, types, fast tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test: lint  ## everything: lint, types, all tests, notebooks
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
