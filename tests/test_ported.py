@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 import jdeq
+from jdeq.solvers.registry import SOLVERS
 
 
 @pytest.mark.parametrize(
@@ -107,3 +108,16 @@ def test_the_output_is_the_state_and_info_has_the_list():
     f = lambda z: 0.5 * z + 1
     z, info = jdeq.get_deq(n_states=3, f_max_iter=30)(f, jnp.zeros((2, 1)))
     assert z.shape == (2, 1) and len(info.states) == 3 and (info.states[-1] == z).all()
+
+
+def test_a_solver_of_ones_own_may_have_any_option():
+    class Mine(jdeq.FixedPointIter):
+        def __init__(self, l_thres=1, **options):
+            super().__init__(**options)
+
+    jdeq.register_solver("mine", Mine, overwrite=True)
+    try:
+        _, info = jdeq.deq(lambda z: 0.5 * z + 1, jnp.zeros((1, 1)), solver="mine", l_thres=3)
+    finally:
+        del SOLVERS.entries["mine"]
+    assert info.converged.all()

@@ -31,7 +31,11 @@ def register_solver(name: str, factory: Callable[..., Solver], *, overwrite: boo
 
 def resolve_solver(spec: str | Solver, options: Mapping[str, Any]) -> Solver:
     """The solver that a name with options, or an object, stands for."""
-    for option in options:
-        if option in OF_TORCHDEQ:
-            raise TypeError(f"a solver has no option {option!r}: {OF_TORCHDEQ[option]}")
-    return SOLVERS.resolve(spec, options)
+    try:
+        return SOLVERS.resolve(spec, options)
+    except TypeError as error:
+        for option in options:
+            if option in OF_TORCHDEQ:
+                what = f"a solver has no option {option!r}: {OF_TORCHDEQ[option]}"
+                raise TypeError(what) from error
+        raise
