@@ -17,6 +17,7 @@ class Status(enum.IntEnum):
     MAX_ITER = 1
     STALLED = 2
     NONFINITE = 3
+    DIVERGED = 4
 
     @property
     def advice(self) -> str:
@@ -24,12 +25,14 @@ class Status(enum.IntEnum):
 
 
 _ADVICE = {
-    Status.CONVERGED: "the residual is below tol",
+    Status.CONVERGED: "the residual is below tol, and a solution is near",
     Status.MAX_ITER: "ran out of iterations: raise max_iter, damp with tau, or take another solver",
     Status.STALLED: "no more progress: tol may be below what the dtype resolves, or f may not "
     "contract; damp with tau, normalise the weights, or take another solver",
     Status.NONFINITE: "f made NaN or infinity: the last good state was kept; look at the inputs, "
     "damp with tau, or normalise the weights",
+    Status.DIVERGED: "the state ran away, and only beside it the residual is small: f may have no "
+    "fixed point; an earlier state was kept; normalise the weights, or take another solver",
 }
 
 
@@ -43,7 +46,7 @@ class SolverInfo(NamedTuple):
 
     Attributes:
         abs_residual: `(B,)` float32 or float64, `||f(z) - z||` over all leaves.
-        rel_residual: `(B,)`, the same divided by `||f(z)|| + 1e-9`.
+        rel_residual: `(B,)`, the same divided by `||f(z)||`.
         steps: `(B,)` int32, the iteration at which the returned state was found.
         nfe: `()` int32, evaluations of `f` that the forward pass made, for the whole batch: by the
             solver (also those behind a sample's last one, where the batch goes on), in phantom

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from ._evidence import Evidence
 from ._info import Status
 from ._space import PyTree, Space, accumulator, put
 
-REL_EPS = 1e-9  # in the denominator of the relative residual: z* may be 0
 UNMEASURED = -1.0  # in a trace, while the loop runs: no residual is negative
 FLOOR, FLOOR_WAIT = 16, 8  # residuals below FLOOR ulp, not improved for FLOOR_WAIT iterations
 
@@ -52,10 +52,14 @@ class Solution(NamedTuple):
 
 
 class Residual(NamedTuple):
-    """Norms of `f(z) - z` per sample, and whether they (hence `f(z)`) are finite."""
+    """Norms per sample: of `f(z) - z`, the same relative to `size`, the norm of `f(z)`.
+
+    `finite`: whether they, hence `f(z)`, are.
+    """
 
     abs: Array
     rel: Array
+    size: Array
     finite: Array
 
 
@@ -67,11 +71,49 @@ def measure(space: Space, z: PyTree, fz: PyTree) -> Residual:
         return b.astype(wide) - a.astype(wide)
 
     z, fz = lax.stop_gradient((z, fz))
-    absolute = space.norm(jax.tree.map(difference, z, fz))
-    size = space.norm(fz)
-    return Residual(
-        absolute, absolute / (size + REL_EPS), jnp.isfinite(absolute) & jnp.isfinite(size)
-    )
+    absolute, size = space.norms(jax.tree.map(difference, z, fz), fz)
+    finite = jnp.isfinite(absolute) & jnp.isfinite(size)
+    return Residual(absolute, relative(absolute, size), size, finite)
+
+
+def relative(absolute: Array, size: Array) -> Array:
+    """`absolute / size`, or the largest number if that is less; 0 / 0 = 0."""
+    limits = jnp.finfo(absolute.dtype)
+    return jnp.minimum(absolute / jnp.maximum(size, limits.tiny), limits.max)
+
+
+def step_length(space: Space, z: PyTree, z_next: PyTree, size: Array) -> Array:
+    """`|z_next - z|`, where it is about as large as `size` or less: no square is out of range."""
+    z, z_next = lax.stop_gradient((z, z_next))
+    unit = jnp.ldexp(jnp.ones_like(size), -jnp.frexp(size)[1])
+    gap = jax.tree.map(lambda a, b: b.astype(accumulator(b)) - a.astype(accumulator(a)), z, z_next)
+    scaled = space.scale(gap, unit)
+    return jnp.sqrt(space.dot(scaled, scaled)) / unit
+
+
+class Verdict(NamedTuple):
+    """`now` is the residual that decides, `small` whether it is below the tolerance, `converged`
+    whether that is a solution's; `tol` is the tolerance, `eps` the dtype's.
+    """
+
+    now: Array
+    small: Array
+    converged: Array
+    tol: float | Array
+    eps: float
+
+
+def judge(solver: Any, z: PyTree, residual: Residual, evidence: Evidence) -> Verdict:
+    """What to make of a residual that has arrived in the evidence."""
+    leaves = jax.tree.leaves(z)
+    tol, eps = solver.tolerance(*leaves), max(float(jnp.finfo(x.dtype).eps) for x in leaves)
+    if solver.stop_mode == "abs":
+        now, enough = residual.abs, tol
+    else:
+        now, enough = residual.rel, jnp.maximum(tol, eps) * evidence.start
+    small = residual.finite & (now < tol)
+    sure = evidence.holds(residual.abs, residual.size, enough, eps * residual.size)
+    return Verdict(now, small, small & sure, tol, eps)
 
 
 class Stepper(Protocol):
@@ -91,6 +133,7 @@ class Stepper(Protocol):
     def init(self, space: Space, z0: PyTree) -> Any: ...
     def step(self, space: Space, k: Array, z: PyTree, fz: PyTree, state: Any) -> Any: ...
     def recovers(self, state: Any) -> Array | bool: ...
+    def inform(self, state: Any, going: Array) -> Any: ...
     def freeze(self, space: Space, moving: Array, new: Any, old: Any) -> Any: ...
 
 
@@ -101,12 +144,14 @@ class Progress(NamedTuple):
     z: PyTree
     solver: Any
     best: Solution
+    evidence: Evidence
 
 
 def begin(solver: Stepper, z0: PyTree, *, space: Space, indexing: tuple[int, ...] = ()) -> Progress:
     """Before the first evaluation."""
     best = unmeasured(space, z0, length=solver.passes, n_states=len(indexing))
-    return Progress(jnp.zeros((), jnp.int32), z0, solver.init(space, z0), best)
+    evidence = Evidence.none(jnp.zeros_like(best.abs_residual))
+    return Progress(jnp.zeros((), jnp.int32), z0, solver.init(space, z0), best, evidence)
 
 
 def running(c: Progress, limit: ArrayLike) -> Array:
@@ -124,23 +169,26 @@ def advance(
     indexing: tuple[int, ...] = (),
 ) -> Progress:
     """One pass, given `fz = f(c.z)`: measures, keeps the best, decides who stops, steps."""
-    tol = solver.tolerance(*jax.tree.leaves(c.z))
-    floor = FLOOR * max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(c.z))
     best, active = c.best, running(c, limit)
     residual = measure(space, c.z, fz)
-    now, lowest = (
-        (residual.abs, best.abs_residual)
-        if solver.stop_mode == "abs"
-        else (residual.rel, best.rel_residual)
-    )
-    take = active & residual.finite & (solver.return_final | (now < lowest))
+    evidence = c.evidence.arrive(residual.abs, residual.size)
+    verdict = judge(solver, c.z, residual, evidence)
+    now, converged = verdict.now, verdict.converged
+    lowest = best.abs_residual if solver.stop_mode == "abs" else best.rel_residual
+    eps, noise = verdict.eps, verdict.eps * residual.size
+    # several times larger without a smaller residual is no better
+    grown = evidence.grown(residual.size)
+    better = (now < lowest) & ~(grown & (residual.abs + noise >= best.abs_residual))
+    take = active & residual.finite & (solver.return_final | better | converged)
     steps = jnp.where(take, c.k, best.steps)
-    stalled = (jnp.where(take, residual.rel, best.rel_residual) < floor) & (
+    stalled = (jnp.where(take, residual.rel, best.rel_residual) < FLOOR * eps) & (
         c.k - steps >= FLOOR_WAIT
     )
-    stalled = stalled & (tol > 0)  # 0 asks for all of the iterations
+    stalled = stalled & (verdict.tol > 0)  # 0 asks for all of the iterations
     status = jnp.where(stalled, Status.STALLED, Status.MAX_ITER)
-    status = jnp.where(residual.finite & (now < tol), Status.CONVERGED, status)
+    astray = verdict.small & grown & (c.k >= limit)
+    status = jnp.where(astray, Status.DIVERGED, status)
+    status = jnp.where(converged, Status.CONVERGED, status)
     alive = residual.finite | solver.recovers(c.solver)
     status = jnp.where(alive, status, Status.NONFINITE)
 
@@ -166,10 +214,12 @@ def advance(
     # would come back as 0 * NaN in a derivative
     z = space.where(residual.finite, c.z, best.z)
     fz = space.where(residual.finite, fz, z)
-    z_next, state = solver.step(space, c.k, z, fz, c.solver)
     moving = (best.status == Status.MAX_ITER) & (c.k < limit)
+    z_next, state = solver.step(space, c.k, z, fz, solver.inform(c.solver, moving))
     state = solver.freeze(space, moving, state, c.solver)
-    return Progress(c.k + 1, space.where(moving, z_next, z), state, best)
+    moved = step_length(space, z, z_next, residual.size)
+    evidence = evidence.leave(residual.abs, residual.finite, moved)
+    return Progress(c.k + 1, space.where(moving, z_next, z), state, best, evidence)
 
 
 def outcome(c: Progress, max_iter: int) -> Solution:

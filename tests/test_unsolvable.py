@@ -65,8 +65,7 @@ def test_no_fixed_point_at_all(solver):
     f = lambda z: z + 1
     z, info = solve(f, solver)
     check(f, z, info)
-    where_one_is_rounded_away = np.all(np.abs(z[1]) > 2.0**52)
-    assert info.status[1] in (Status.MAX_ITER, Status.STALLED) or where_one_is_rounded_away
+    assert info.status[1] in (Status.MAX_ITER, Status.STALLED, Status.DIVERGED)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

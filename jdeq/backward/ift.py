@@ -14,9 +14,7 @@ from .._problem import Problem, solve, zero_tangent
 from .._space import PyTree
 from .._warn import warn_of_failures
 from ..solvers.base import Solver
-from ..solvers.linear.neumann import Neumann
 from ..solvers.registry import resolve_solver
-from ..solvers.simple_fixed_point import SimpleFixedPointIter
 from .implicit import Apply, Implicit, explained_forward_mode, solve_implicitly
 from .linear_system import solve_linear
 from .phantom import PhantomGrad
@@ -35,15 +33,18 @@ class IFT(Implicit):
     not depend on the forward solve. Reverse mode may be nested as often as you like.
 
     A sample whose backward solve ends with a residual above `|v|`, which `y = 0` would undercut,
-    gets the Jacobian-free `y = v`; a series of fixed length (`"neumann"`,
-    `"simple_fixed_point_iter"`) is taken as it is. `callback` and `on_failure="warn"` tell.
+    or with an adjoint that the dtype cannot hold, gets the Jacobian-free `y = v`; a series of fixed
+    length (`"neumann"`, `"simple_fixed_point_iter"`) is taken as it is. `callback` and
+    `on_failure="warn"` tell.
 
     Args:
         solver: backward solver, by name or object. `"gmres"`, the default, needs the fewest
             products for any `J` and holds up to `max_iter` vectors like `z`, as `"broyden"` does;
             `"anderson"` holds ten, `"bicgstab"` a handful, `"fixed_point_iter"` none.
-        tol, max_iter, stop_mode: the backward solver's, if it is given by name. Residuals are
-            taken relative to the cotangent, so the scale of the loss plays no part.
+        tol, max_iter, stop_mode: the backward solver's, if it is given by name. A `tol` is relative
+            to the cotangent in either mode, `|v + J^T y - y| <= tol |v|`, so the scale of the loss
+            plays no part; None: three quarters of the digits of `y`. What the `callback` is told
+            of are residuals of the system scaled by a power of two, so that `1 <= |v| < 2`.
         forward_mode: allow `jvp`, `jacfwd` and `hessian` too, by way of a linear solve that JAX
             can transpose; a gradient then keeps the linearisation of `f` in memory from the
             forward pass on. Without, forward mode raises an error.
@@ -122,10 +123,11 @@ class IFT(Implicit):
             jax.debug.callback(self.callback, adjoint.info(solution))
         if problem.warn:
             warn_of_failures("backward", adjoint.info(solution))
-        if isinstance(self.backward_solver, Neumann | SimpleFixedPointIter):
-            return y
-        scaled = jnp.frexp(lax.stop_gradient(problem.space.norm(v)))[0]  # as the solve had it
-        return problem.space.where(solution.abs_residual <= scaled, y, v)
+        good = problem.space.is_finite(y)  # it may be out of the dtype's range
+        if not self.backward_solver.fixed_length:
+            one = 2 * jnp.frexp(lax.stop_gradient(problem.space.norm(v)))[0]  # |v| as it was scaled
+            good &= solution.abs_residual <= one
+        return problem.space.where(good, y, v)
 
 
 @jax.custom_jvp

@@ -21,10 +21,12 @@ def solve_linear(
     start: PyTree | None = None,
     axes: tuple[str, ...] = (),
 ) -> tuple[PyTree, Problem, Solution]:
-    """Solves `y = v + apply(y)` with `apply` linear, each sample scaled to a `v` of norm about 1.
+    """Solves `y = v + apply(y)` with `apply` linear, each sample scaled so that `1 <= |v| < 2`.
 
-    So neither a loss scale nor an `eps` in a residual's denominator matters, and small cotangents
-    do not underflow. The scale is a power of two: it changes no digit.
+    So the scale of a loss does not matter, and small cotangents do not underflow. The scale is a
+    power of two: it changes no digit. A `tol` that was asked for is one of the scaled residual
+    `|v + apply(y) - y|`, whatever the `stop_mode`, so that a success leaves at most `tol |v|`. None
+    is what the dtype can tell: of `y`, which may be larger than `v`.
 
     Args:
         apply: the linear map.
@@ -36,12 +38,12 @@ def solve_linear(
         axes: mesh or `vmap` axes over which the vectors are split, `problem.space.axes`.
 
     Returns:
-        `y`, and the scaled problem with its solution (residuals are relative to `v`).
+        `y`, and the scaled problem with its solution.
     """
     space = Space(batch_dims, axes)
     norm = jax.lax.stop_gradient(space.norm(v))
     usable = (norm > 0) & jnp.isfinite(norm)
-    exponent = jnp.frexp(jnp.where(usable, norm, 1))[1]
+    exponent = jnp.frexp(jnp.where(usable, norm, 1))[1] - 1
     # two factors, each of which the dtype can hold
     parts = exponent // 2, exponent - exponent // 2
 
@@ -52,6 +54,8 @@ def solve_linear(
 
     unit = rescale(v, -1)
     y0 = unit if start is None else rescale(start, -1)
+    if solver.tol is not None:
+        solver = solver.with_absolute_tol()
     problem = Problem.build(lambda y: space.add(unit, apply(y)), y0, solver, batch_dims=batch_dims)
     solution = solve(problem)
     return rescale(solution.z, 1), problem, solution

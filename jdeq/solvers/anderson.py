@@ -202,13 +202,15 @@ class Anderson(IterativeSolver, InverseEstimator):
             shares = tested(g)
         solve = self._oblique if self.kind == 1 else self._least_squares
         gamma = solve(gram, shares, jnp.minimum(k, size))
+        finite = jnp.all(jnp.isfinite(gamma), -1)  # products may overflow where states do not
+        gamma = jnp.where(finite[..., None], gamma, 0)
         z_next = space.add(plain, move, -gamma[..., 0])
         older = jnp.where(here, 0, gamma[..., newest_first])
         z_next = space.add(z_next, space.accumulate(state.moves, older), -1)
         # XLA writes into a history without copying it if that depends on all that was read of it;
         # an empty difference is what comes of a step that is not finite
         nothing = jax.tree.map(jnp.zeros_like, change)
-        change = space.where(jnp.all(jnp.isfinite(gamma), -1), change, nothing)
+        change = space.where(finite, change, nothing)
         move = jax.tree.map(lambda a, b: jnp.where(jnp.isfinite(b), a, 0), move, z_next)
         moves = space.write(state.moves, slot, move)
         changes = space.write(state.changes, slot, change)

@@ -51,6 +51,15 @@ class Solver(Method, abc.ABC):
         """Whether `solve` may differentiate `f`, rather than evaluate it only."""
         return True
 
+    @property
+    def fixed_length(self) -> bool:
+        """Whether the outcome is meant as it is, converged or not: a series of so many terms."""
+        return False
+
+    def with_absolute_tol(self) -> "Solver":
+        """The same solver with `stop_mode="abs"`."""
+        return dataclasses.replace(self, stop_mode="abs")
+
     def tolerance(self, *leaves: Array) -> float | Array:
         """`tol`, or what stands for None with states of these dtypes."""
         if is_array(self.tol):
@@ -153,6 +162,10 @@ class IterativeSolver(Solver):
         sample has `||fz - z|| = 0`, which is how to tell. False at k = 0: there is no such state.
         """
         return False
+
+    def inform(self, state: Any, going: Array) -> Any:
+        """The state for `step`, given which samples go on after this pass: others need no work."""
+        return state
 
     def freeze(self, space: Space, moving: Array, new: Any, old: Any) -> Any:
         """The next state, given which samples go on: the place to keep entries of the others.

@@ -74,6 +74,10 @@ class Fallback(Solver):
                     f"tol={self.tol}, stop_mode={self.stop_mode!r}"
                 )
 
+    def with_absolute_tol(self) -> "Fallback":
+        stages = [s if isinstance(s, str) else s.with_absolute_tol() for s in self.solvers]
+        return dataclasses.replace(self, solvers=tuple(stages), stop_mode="abs")
+
     @property
     def stages(self) -> tuple[Solver, ...]:
         """The solver objects, in turn."""

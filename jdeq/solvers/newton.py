@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ class NewtonState(NamedTuple):
     were in vain, `left` (*batch,) the share of the residual that the linear model leaves after all
     of `s`, `made` (*batch, passes) int32 the evaluations of each step: a linearisation and its
     products. `others` is a history of earlier directions for which the products did not suffice,
-    where `given` (*batch, l) holds. `moving` (*batch,) bool: which samples still go on.
+    where `given` (*batch, l) holds; `going` (*batch,) bool says who goes on.
     """
 
     base: PyTree
@@ -44,7 +44,7 @@ class NewtonState(NamedTuple):
     made: Array
     others: PyTree
     given: Array
-    moving: Array
+    going: Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,19 +138,18 @@ class _Iteration(IterativeSolver):
             made=jnp.broadcast_to(zero.astype(jnp.int32)[..., None], (*zero.shape, self.passes)),
             others=space.history(z0, size),
             given=jnp.broadcast_to(zero[..., None] > 0, (*zero.shape, size)),
-            moving=zero == 0,
+            going=zero == 0,
         )
+
+    def inform(self, state: NewtonState, going: Array) -> NewtonState:
+        return state._replace(going=going)
 
     def recovers(self, state: NewtonState) -> Array:
         return jnp.isfinite(state.record) & (state.length > SHORTEST)
 
-    def freeze(self, space: Space, moving: Array, new: NewtonState, old: NewtonState) -> Any:
-        return new._replace(moving=moving)
-
     def step(self, space: Space, k, z: PyTree, fz: PyTree, state: NewtonState):
         residual = measure(space, z, fz)
         size = residual.abs
-        now = size if self.stop_mode == "abs" else residual.rel
         tol = self.tolerance(*jax.tree.leaves(z))
         finite = size > 0  # else the loop has put the best state here, see `recovers`
         halved, shortest = state.tries >= self.newton.backtracks, state.length <= SHORTEST
@@ -160,7 +159,7 @@ class _Iteration(IterativeSolver):
             | shortest
         )
         most = self._most(space, z)
-        solving = state.moving & accepted & residual.finite & ~(now < tol) & (k < self.limit)
+        solving = accepted & residual.finite & state.going
         eta, limit = self._forcing(size, state, most)
         rule = Rule(self.stop_mode, MARGIN * tol, limit, eta * size)
         # an iteration in which all samples cut a step short, or stop, need not linearise
@@ -193,7 +192,7 @@ class _Iteration(IterativeSolver):
             made=put(state.made, jnp.where(solving, 1 + products, 0), k, state.made.ndim - 1),
             others=others,
             given=given,
-            moving=state.moving,
+            going=state.going,
         )
 
     def _forcing(self, size: Array, state: NewtonState, most: int) -> tuple[Array, Array]:

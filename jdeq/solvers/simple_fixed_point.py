@@ -7,19 +7,21 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._checks import check_tau
+from .._evidence import Evidence
 from .._info import Status
-from .._loop import Solution, measure
+from .._loop import Solution, judge, measure, step_length
 from .._space import PyTree, Space
 from .base import Solver
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SimpleFixedPointIter(Solver):
-    """`max_iter` damped steps `z <- (1 - tau) z + tau f(z)`, with no statistics in between.
+    """`max_iter` damped steps `z <- (1 - tau) z + tau f(z)`, and no question in between.
 
-    Nothing is measured or compared while it runs, so there is nothing to synchronise and no early
-    stop: one residual at the end says how well it went, and the traces hold nothing else. A
-    sample that ends non-finite is handed back as `z0`, with `Status.NONFINITE`.
+    Nothing is decided while it runs, so there is nothing to synchronise and no early stop: one
+    residual at the end says how well it went, and the traces hold nothing else; those on the way
+    only help to tell a solution from a state that ran away. A sample that ends non-finite is
+    handed back as `z0`, with `Status.NONFINITE`.
 
     An iteration costs one evaluation of `f` and no more; nothing is held but the state. For a fixed
     budget of cheap iterations, or where a collective per iteration is too dear.
@@ -47,37 +49,50 @@ class SimpleFixedPointIter(Solver):
     def differentiates(self) -> bool:
         return False
 
+    @property
+    def fixed_length(self) -> bool:
+        return True
+
     def solve(self, f, z0: PyTree, *, space: Space, limit, indexing, loop) -> Solution:
         def one_step(carry, k):
-            z, states = carry
-            z_next = space.damp(z, f(z), self.tau)
-            z = space.where(jnp.broadcast_to(k < limit, space.batch_shape(z)), z_next, z)
+            z, states, evidence = carry
+            fz, going = f(z), jnp.broadcast_to(k < limit, space.batch_shape(z))
+            z_next = space.where(going, space.damp(z, fz, self.tau), z)
             states = tuple(
-                jax.tree.map(lambda new, old, i=i: jnp.where(k < i, new, old), z, s)
+                jax.tree.map(lambda new, old, i=i: jnp.where(k < i, new, old), z_next, s)
                 for i, s in zip(indexing, states, strict=True)
             )
-            return (z, states), None
+            residual = measure(space, z, fz)
+            moved = step_length(space, z, z_next, residual.size)
+            seen = evidence.arrive(residual.abs, residual.size)
+            seen = seen.leave(residual.abs, residual.finite, moved)
+            evidence = space.where(going, seen, evidence)
+            return (z_next, states, evidence), None
 
-        start = (z0, (z0,) * len(indexing))
+        zero = jnp.zeros_like(space.dot(z0, z0))
+        start = (z0, (z0,) * len(indexing), Evidence.none(zero))
         if loop == "while":
             steps = jnp.minimum(space.largest(limit), self.max_iter)
-            z, states = lax.fori_loop(0, steps, lambda k, c: one_step(c, k)[0], start)
+            end = lax.fori_loop(0, steps, lambda k, c: one_step(c, k)[0], start)
         else:
             body = jax.checkpoint(one_step) if loop == "checkpointed scan" else one_step
-            (z, states), _ = lax.scan(body, start, jnp.arange(self.max_iter, dtype=limit.dtype))
+            end, _ = lax.scan(body, start, jnp.arange(self.max_iter, dtype=limit.dtype))
+        z, states, evidence = end
         made = limit if loop == "while" else jnp.full_like(limit, self.max_iter)
-        return self._report(space, z0, z, f(z), states, limit, made)
+        return self._report(space, z0, z, f(z), states, limit, made, evidence)
 
-    def _report(self, space: Space, z0, z, fz, states, limit, made) -> Solution:
-        """The outcome, from the one residual that is measured."""
+    def _report(self, space: Space, z0, z, fz, states, limit, made, evidence: Evidence) -> Solution:
+        """The outcome, by the residual of the last state."""
         residual = measure(space, z, fz)
-        now = residual.abs if self.stop_mode == "abs" else residual.rel
-        tol = self.tolerance(*jax.tree.leaves(z0))
-        status = jnp.where(now < tol, Status.CONVERGED, Status.MAX_ITER)
-        count = jnp.broadcast_to(limit, now.shape)
+        evidence = evidence.arrive(residual.abs, residual.size)
+        verdict = judge(self, z0, residual, evidence)
+        astray = verdict.small & evidence.grown(residual.size)
+        status = jnp.where(astray, Status.DIVERGED, Status.MAX_ITER)
+        status = jnp.where(verdict.converged, Status.CONVERGED, status)
+        count = jnp.broadcast_to(limit, status.shape)
 
         def trace(value):
-            return jnp.broadcast_to(known(value)[..., None], (*now.shape, self.max_iter))
+            return jnp.broadcast_to(known(value)[..., None], (*status.shape, self.max_iter))
 
         def known(value):
             return jnp.where(residual.finite, value, jnp.inf)
@@ -87,7 +102,7 @@ class SimpleFixedPointIter(Solver):
             abs_residual=known(residual.abs),
             rel_residual=known(residual.rel),
             steps=jnp.where(residual.finite, count, 0),
-            evals=(jnp.broadcast_to(jnp.maximum(made, 0), now.shape) + 1)[..., None],
+            evals=(jnp.broadcast_to(jnp.maximum(made, 0), status.shape) + 1)[..., None],
             status=jnp.where(residual.finite, status, Status.NONFINITE).astype(jnp.int32),
             abs_trace=trace(residual.abs),
             rel_trace=trace(residual.rel),

@@ -10,12 +10,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from ..._evidence import GROWTH
 from ..._info import Status
-from ..._loop import REL_EPS, Solution, hold, measure, unmeasured
+from ..._loop import Solution, hold, measure, relative, unmeasured
 from ..._space import PyTree, Space, put
 from ..base import Solver
 
 Apply = Callable[[PyTree], PyTree]
+FALL = 0.01  # of the first residual: what a solution leaves at most, or `tol` at the first size
 PROGRESS = 0.999  # a cycle that leaves more than this of the residual has stalled
 
 
@@ -40,13 +42,14 @@ class Log(NamedTuple):
 class Rule:
     """Ends a sample's cycle: the residual estimate is below `tol`, or `limit` products made.
 
-    In whatever mode, an absolute estimate of at most `enough` ends it too.
+    In whatever mode, an absolute estimate of at most `enough` ends it too, one above `bar` never.
     """
 
     stop_mode: str
     tol: ArrayLike
     limit: Array
     enough: ArrayLike = 0.0
+    bar: ArrayLike = jnp.inf
 
     def book(
         self,
@@ -69,20 +72,21 @@ class Rule:
         Returns:
             The log, and which samples now have their lowest residual.
         """
-        relative = absolute / (size + REL_EPS)
-        highest = absolute / (jnp.maximum(size - slack, 0) + REL_EPS)
-        now, sure = (absolute, absolute) if self.stop_mode == "abs" else (relative, highest)
+        rel = relative(absolute, size)
+        highest = relative(absolute, jnp.maximum(size - slack, 0))
+        now, sure = (absolute, absolute) if self.stop_mode == "abs" else (rel, highest)
         good = log.active & usable & jnp.isfinite(now)
+        met = (sure < self.tol) & (absolute <= self.bar)
         take = good & (now < log.record)
         products = log.products + log.active.astype(jnp.int32)
         log = Log(
             products=products,
-            active=good & ~(sure < self.tol) & (absolute > self.enough) & (products < self.limit),
+            active=good & ~met & (absolute > self.enough) & (products < self.limit),
             finite=log.finite & (finite | ~log.active),
             record=jnp.where(take, now, log.record),
             steps=jnp.where(take, products, log.steps),
             abs_trace=_write(log.abs_trace, log.products, absolute, good),
-            rel_trace=_write(log.rel_trace, log.products, relative, good),
+            rel_trace=_write(log.rel_trace, log.products, rel, good),
         )
         return log, take
 
@@ -94,6 +98,7 @@ class _Pending(NamedTuple):
     best: Solution
     k: Array  # cycles so far
     made: Array  # (*batch, max_iter + 2) evaluations of each: the measurement, then its products
+    first: tuple[Array, Array]  # |f(y) - y| and |f(y)| at the start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,12 +169,13 @@ class AffineSolver(Solver):
 
         def one_cycle(c: _Pending) -> _Pending:
             fy = f(c.y)
-            best, log, now = _judge(space, rule, indexing, c, fy)
+            best, log, now, first = _judge(space, rule, indexing, c, fy)
             moving = c.pending & (best.status == Status.MAX_ITER) & (log.products < limit)
             log = log._replace(active=moving, record=now)
+            cycle_rule = dataclasses.replace(rule, bar=_bar(rule, first, best.z))
 
             def another(y: PyTree, r: PyTree, log: Log) -> tuple[PyTree, Log]:
-                new, log = self.cycle(space, apply, y, r, log, rule)
+                new, log = self.cycle(space, apply, y, r, log, cycle_rule)
                 return space.where(moving, new, y), log
 
             # a cycle costs its memory even if no sample makes a product
@@ -178,7 +184,7 @@ class AffineSolver(Solver):
             y, log = lax.cond(space.any(moving), another, none, c.y, space.sub(fy, c.y), log)
             products = -(-(log.products - before) // self.PRODUCTS) * self.PRODUCTS
             made = put(c.made, c.pending.astype(jnp.int32) + products, c.k, c.made.ndim - 1)
-            return _Pending(y, moving, log, best, c.k + 1, made)
+            return _Pending(y, moving, log, best, c.k + 1, made, first)
 
         best = unmeasured(space, z0, length=self.max_iter, n_states=len(indexing))
         none = best.steps
@@ -193,7 +199,10 @@ class AffineSolver(Solver):
             rel_trace=best.rel_trace,
         )
         made = jnp.broadcast_to(none[..., None], (*none.shape, self.max_iter + 2))
-        start = _Pending(z0, all_of_them, log, best, jnp.zeros((), jnp.int32), made)
+        unknown = best.abs_residual
+        start = _Pending(
+            z0, all_of_them, log, best, jnp.zeros((), jnp.int32), made, (unknown, unknown)
+        )
         end = lax.while_loop(lambda c: space.any(c.pending), one_cycle, start)
         solution = end.best._replace(
             evals=end.made, abs_trace=end.log.abs_trace, rel_trace=end.log.rel_trace
@@ -203,14 +212,23 @@ class AffineSolver(Solver):
 
 def _judge(
     space: Space, rule: Rule, indexing: tuple[int, ...], c: _Pending, fy: PyTree
-) -> tuple[Solution, Log, Array]:
+) -> tuple[Solution, Log, Array, tuple[Array, Array]]:
     """Measures the pending iterates.
 
     Returns:
-        The best ones so far, the log with measured residuals, and what decides among them.
+        The best ones so far, the log with measured residuals, what decides among them, and the
+        residual and size at the start.
     """
     best, log = c.best, c.log
     residual = measure(space, c.y, fy)
+    at_start = jnp.isinf(c.first[0])
+    first = (
+        jnp.where(at_start, residual.abs, c.first[0]),
+        jnp.where(at_start, residual.size, c.first[1]),
+    )
+    # without a solution a method may go so far out that the residual is small beside it
+    noise = resolution(c.y) * residual.size
+    sure = jnp.where(at_start, 0, residual.abs) + noise <= _bar(rule, first, c.y)
     absolute = rule.stop_mode == "abs"
     now, record = (
         (residual.abs, best.abs_residual) if absolute else (residual.rel, best.rel_residual)
@@ -219,7 +237,10 @@ def _judge(
     stuck = ~(now < PROGRESS * record) & (log.products < rule.limit)
     status = jnp.where(stuck, Status.STALLED, Status.MAX_ITER)
     status = jnp.where(residual.finite & log.finite, status, Status.NONFINITE)
-    status = jnp.where(now < rule.tol, Status.CONVERGED, status)
+    grown = residual.size > GROWTH * first[1]
+    beyond = (now < rule.tol) & grown & (status != Status.MAX_ITER)
+    status = jnp.where(beyond, Status.DIVERGED, status)
+    status = jnp.where((now < rule.tol) & sure, Status.CONVERGED, status)
     known = c.pending & residual.finite
     best = best._replace(
         z=space.where(take, c.y, best.z),
@@ -236,7 +257,14 @@ def _judge(
         abs_trace=_write(log.abs_trace, log.steps - 1, residual.abs, known),
         rel_trace=_write(log.rel_trace, log.steps - 1, residual.rel, known),
     )
-    return best, log, now
+    return best, log, now, first
+
+
+def _bar(rule: Rule, first: tuple[Array, Array], y: PyTree) -> Array:
+    """What a residual must not exceed, rounding included, whose state may have grown."""
+    residual, size = first
+    enough = rule.tol if rule.stop_mode == "abs" else jnp.maximum(rule.tol, resolution(y)) * size
+    return jnp.maximum(enough, FALL * residual)
 
 
 def _write(trace: Array, column: Array, value: Array, mask: Array) -> Array:

@@ -21,8 +21,8 @@ class Neumann(Solver):
     A term costs one product and no history.
 
     Args:
-        tol: None: exactly `max_iter` terms, nothing is measured on the way, and the status says
-            whether the sum happens to be converged to the default tolerance. A number stops a
+        tol: None: exactly `max_iter` terms, and the status says whether the sum happens to be
+            converged to the default tolerance. A number stops a
             sample there.
 
     Source: Lorraine et al., *Optimizing Millions of Hyperparameters by Implicit Differentiation*
@@ -40,6 +40,10 @@ class Neumann(Solver):
     @property
     def differentiates(self) -> bool:
         return False
+
+    @property
+    def fixed_length(self) -> bool:
+        return True
 
     def solve(self, f, z0: PyTree, *, space: Space, limit, indexing, loop) -> Solution:
         if self.tol is None:

@@ -77,7 +77,7 @@ def test_full_gmres_stays_orthogonal_where_gram_schmidt_cancels():
     left, right = (np.linalg.qr(rng.normal(size=(n, n)))[0] for _ in range(2))
     a = np.eye(n) - left @ np.diag(np.geomspace(1, 1 / condition, n)) @ right
     v = jnp.asarray(rng.normal(size=(2, n)))
-    full = jdeq.GMRES(max_iter=200, restart=n + 2, tol=1e-12)
+    full = jdeq.GMRES(max_iter=200, restart=n + 2)
     y, info = solve(jnp.asarray(a), v, solver=full)
     assert np.all(info.converged) and info.nfe <= n + 3
     want = np.linalg.solve(np.eye(n) - a, np.asarray(v).T).T
@@ -147,13 +147,13 @@ def test_gradient_of_a_tanh_network(solver):
 
 
 @pytest.mark.parametrize("solver", KRYLOV)
-@pytest.mark.parametrize("scale", [1e-8, 1e8])
+@pytest.mark.parametrize("scale", [2.0**-27, 2.0**27])
 def test_the_scale_of_the_loss_plays_no_part(solver, scale):
     a, settings = jnp.asarray(MATRICES["symmetric", 0.9]), KRYLOV[solver](tol=1e-6)
     y, info = solve(a, V, solver=settings)
     scaled, scaled_info = solve(a, scale * V, solver=settings)
     np.testing.assert_array_equal(info.steps, scaled_info.steps)
-    np.testing.assert_allclose(scaled / scale, y, rtol=1e-10)
+    np.testing.assert_array_equal(scaled / scale, y)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
