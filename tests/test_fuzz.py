@@ -18,6 +18,7 @@ from benchmarks.fuzz.judge import (
     NOT_JUDGED,
     RIGHT,
     UNSOLVED,
+    VERDICTS,
     judge,
 )
 from jdeq import Status
@@ -121,3 +122,33 @@ def test_a_solve_is_made_again_by_its_name(tmp_path, capsys):
     assert f"| {solve.case.family.name} | gmres |" in (tmp_path / "fuzz_full.md").read_text()
     for line in map(json.loads, (tmp_path / "faults.jsonl").read_text().splitlines()[:2]):
         assert campaign.replay(line["replay"]).faults.size
+
+
+SHARE = (
+    "forward/fixed_point_iter/rel/float32/4",
+    "forward/anderson/rel/float32/4",
+    "forward/anderson, type I/abs/bfloat16/4",
+    "forward/broyden/abs/float32/4",
+    "forward/broyden, bad/rel/bfloat16/1",
+    "forward/newton/rel/float32/4",
+    "forward/gmres/rel/float64/4",
+    "backward/fixed_point_iter/rel/float32/4",
+    "backward/gmres/rel/float32/4",
+    "backward/broyden/rel/bfloat16/4",
+    "backward/anderson/abs/float32/4",
+)
+
+
+@pytest.mark.parametrize("name", SHARE)
+def test_what_is_said_of_random_problems_is_true(name):
+    (program,) = (p for p in campaign.programs(campaign.DIRECTIONS) if p.name == name)
+    made = list(campaign.solves(program, seed=1, count=30))
+    # f(z) - z that vanishes at infinity is rounded to 0 on the way: f as computed has solutions
+    there_is_one = VERDICTS[AT_INFINITY]
+    lines = (line for solve in made for line in solve.fault_lines())
+    faults = [line for line in lines if line["verdict"] != there_is_one]
+    assert not faults, f"{len(faults)} faults, the first: {faults[0]}"
+    verdicts = np.concatenate([solve.verdict for solve in made])
+    solvable = np.concatenate([np.full(16, s.case.answer.roots is not None) for s in made])
+    right = (verdicts == RIGHT) & solvable  # refusing all is no way to be right
+    assert right.sum() > 0.5 * (right | (verdicts == UNSOLVED)).sum()
