@@ -48,7 +48,9 @@ class DEQOptions(Options, what="DEQ option", groups=GROUPS):
     b_tol: float = option(
         1e-6, "its tolerance, relative to the cotangent; 0: make all iterations", BACKWARD, low=0
     )
-    b_stop_mode: Literal["abs", "rel"] = option("rel", "residual that b_tol is for", BACKWARD)
+    b_stop_mode: Literal["abs", "rel"] = option(
+        "rel", "as in TorchDEQ; b_tol is relative to the cotangent in either mode", BACKWARD
+    )
     b_options: Any = option(
         (), "more options of the backward solver, such as m=5,lam=1e-4", BACKWARD, pairs=True
     )

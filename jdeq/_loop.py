@@ -12,6 +12,7 @@ from ._evidence import Evidence
 from ._info import Status
 from ._space import PyTree, Space, accumulator, put
 
+REL_EPS = 1e-9
 UNMEASURED = -1.0  # in a trace, while the loop runs: no residual is negative
 FLOOR, FLOOR_WAIT = 16, 8  # residuals below FLOOR ulp, not improved for FLOOR_WAIT iterations
 
@@ -77,8 +78,12 @@ def measure(space: Space, z: PyTree, fz: PyTree) -> Residual:
 
 
 def relative(absolute: Array, size: Array) -> Array:
-    """`absolute / size`, or the largest number if that is less; 0 / 0 = 0."""
+    """`absolute / size`, or the largest number if that is less; 0 / 0 = 0.
+
+    With TorchDEQ's `1e-9` in the denominator for sizes of 1 and more; smaller ones it would hide.
+    """
     limits = jnp.finfo(absolute.dtype)
+    size = size + REL_EPS * jnp.minimum(size, 1)
     return jnp.minimum(absolute / jnp.maximum(size, limits.tiny), limits.max)
 
 
@@ -178,7 +183,9 @@ def advance(
     eps, noise = verdict.eps, verdict.eps * residual.size
     # several times larger without a smaller residual is no better
     grown = evidence.grown(residual.size)
-    better = (now < lowest) & ~(grown & (residual.abs + noise >= best.abs_residual))
+    tied = (now <= (1 + 4 * eps) * lowest) & (residual.abs < best.abs_residual)
+    better = (now < lowest) | tied  # all relative residuals are the same on the way to 0
+    better &= ~(grown & (residual.abs + noise >= best.abs_residual))
     take = active & residual.finite & (solver.return_final | better | converged)
     steps = jnp.where(take, c.k, best.steps)
     stalled = (jnp.where(take, residual.rel, best.rel_residual) < FLOOR * eps) & (

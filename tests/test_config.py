@@ -44,7 +44,6 @@ CHANGES = {  # option: (another value, what must be set for it to matter)
     "b_solver": ("anderson", IMPLICIT),
     "b_max_iter": (4, IMPLICIT),
     "b_tol": (0.5, IMPLICIT),
-    "b_stop_mode": ("abs", IMPLICIT | {"b_tol": 0.05, "b_max_iter": 30}),
     "b_options": ("tau=0.7", IMPLICIT),
     "ift": (True, {}),
     "grad_type": ("jfb", {}),
@@ -59,6 +58,7 @@ CHANGES = {  # option: (another value, what must be set for it to matter)
 }
 ELSEWHERE = {  # where their tests are
     "eval": ("eval_factor", "eval_f_max_iter"),
+    "either mode": ("b_stop_mode",),
     "penalty": ("jac_loss_weight", "jac_loss_freq"),
     "tests/nn/test_norms.py": (
         *("norm_type", "norm_no_scale", "norm_target_norm", "norm_clip", "norm_clip_value"),
@@ -77,6 +77,11 @@ def test_every_option_has_a_test():
 def test_the_option_changes_something(option):
     value, needed = CHANGES[option]
     assert not same(run(**needed), run(**needed | {option: value}))
+
+
+def test_a_backward_tolerance_is_relative_to_the_cotangent_in_either_mode():
+    needed = IMPLICIT | {"b_tol": 0.05, "b_max_iter": 30}
+    assert same(run(**needed), run(**needed | {"b_stop_mode": "abs"}))
 
 
 @pytest.mark.parametrize("options", [{"eval_factor": 0.1}, {"eval_f_max_iter": 4}])

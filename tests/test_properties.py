@@ -216,8 +216,9 @@ def check(signature: Signature, case, z0, limit: int) -> None:
     eps = max(float(jnp.finfo(a.dtype).eps) for a in jax.tree.leaves(z0))
     rounding = 8 * eps * (f_size + size + norms(case["x"], n) + norms(z0, n)) + 1e-30
     assert np.all(np.abs(info.abs_residual - absolute)[met] <= rounding[met])
-    relative = absolute / (f_size + REL_EPS)
-    slack = rounding / (f_size + REL_EPS) * (1 + relative)
+    below = np.maximum(f_size + REL_EPS * np.minimum(f_size, 1), np.finfo(np.float32).tiny)
+    relative = absolute / below
+    slack = rounding / below * (1 + relative)
     assert np.all(np.abs(info.rel_residual - relative)[met] <= slack[met])
     inside = norms(z, n) <= case["radius"] * (1 + eps)
     assert np.all((inside | (case["kind"] != BREAKS))[met])
@@ -225,7 +226,9 @@ def check(signature: Signature, case, z0, limit: int) -> None:
     # statuses follow from residuals
     now = info.abs_residual if signature.stop_mode == "abs" else info.rel_residual
     tol = solver.tolerance(*jax.tree.leaves(z0))
-    np.testing.assert_array_equal(info.converged[met], (now < tol)[met])
+    assert np.all((now < tol)[info.converged])
+    doubted = met & (now < tol) & ~info.converged
+    assert np.all(info.status[doubted] != Status.NONFINITE)
     if signature.dtype in (jnp.float32, jnp.float64):
         assert np.all((info.status != Status.NONFINITE) | np.isin(case["kind"], (2, 3)))
     if limit > 0:
