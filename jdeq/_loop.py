@@ -180,12 +180,11 @@ def advance(
     verdict = judge(solver, c.z, residual, evidence)
     now, converged = verdict.now, verdict.converged
     lowest = best.abs_residual if solver.stop_mode == "abs" else best.rel_residual
-    eps, noise = verdict.eps, verdict.eps * residual.size
-    # several times larger without a smaller residual is no better
+    eps = verdict.eps
     grown = evidence.grown(residual.size)
     tied = (now <= (1 + 4 * eps) * lowest) & (residual.abs < best.abs_residual)
-    better = (now < lowest) | tied  # all relative residuals are the same on the way to 0
-    better &= ~(grown & (residual.abs + noise >= best.abs_residual))
+    # all relative residuals are the same on the way to 0; one that ran away is no better
+    better = ((now < lowest) | tied) & ~(verdict.small & ~converged & grown)
     take = active & residual.finite & (solver.return_final | better | converged)
     steps = jnp.where(take, c.k, best.steps)
     stalled = (jnp.where(take, residual.rel, best.rel_residual) < FLOOR * eps) & (

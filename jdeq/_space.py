@@ -65,19 +65,11 @@ class Space:
 
     def norms(self, *xs: PyTree) -> tuple[Array, ...]:
         """The `norm` of each."""
-        squares = tuple(self.dot(x, x) for x in xs)
-        if self.axes:  # no device may branch alone
-            return tuple(map(self._norm_everywhere, xs, squares))
-        known = [lax.stop_gradient(square) for square in squares]
-        odd = functools.reduce(jnp.logical_or, [any_of(_tiny(s) | _huge(s)) for s in known])
-        ordinary = lambda xs, squares: tuple(map(_root, squares))
-        everywhere = lambda xs, squares: tuple(map(self._norm_everywhere, xs, squares))
-        branch = lambda xs, squares: lax.cond(odd, everywhere, ordinary, xs, squares)
-        # an accelerator makes all sums at once rather than ask
-        return lax.platform_dependent(xs, squares, cpu=branch, default=everywhere)
+        return _norms(self, xs)
 
-    def _norm_everywhere(self, x: PyTree, square: Array) -> Array:
-        power = 2.0 ** (jnp.finfo(square.dtype).maxexp // 2)
+    def norm_everywhere(self, x: PyTree, square: Array) -> Array:
+        """The norm of `x`, of which `square` is the sum of squares, from three sums."""
+        power = 2.0 ** (jnp.finfo(square.dtype).maxexp // 2 - 1)  # XLA may square it
 
         def scaled(mask: Array, factor: float) -> Array:
             times = lambda a: jnp.where(self._spread(mask, a), a.astype(square.dtype), 0) * factor
@@ -224,6 +216,20 @@ class Space:
         if per_sample.ndim == 0:
             return per_sample
         return lax.expand_dims(per_sample, range(self.batch_dims, like.ndim))
+
+
+@functools.partial(jax.jit, static_argnums=0, inline=True)  # eager calls compile it once
+def _norms(space: Space, xs: tuple[PyTree, ...]) -> tuple[Array, ...]:
+    squares = tuple(space.dot(x, x) for x in xs)
+    everywhere = lambda xs, squares: tuple(map(space.norm_everywhere, xs, squares))
+    if space.axes:  # no device may branch alone
+        return everywhere(xs, squares)
+    known = [lax.stop_gradient(square) for square in squares]
+    odd = functools.reduce(jnp.logical_or, [any_of(_tiny(s) | _huge(s)) for s in known])
+    ordinary = lambda xs, squares: tuple(map(_root, squares))
+    branch = lambda xs, squares: lax.cond(odd, everywhere, ordinary, xs, squares)
+    # an accelerator makes all sums at once rather than ask
+    return lax.platform_dependent(xs, squares, cpu=branch, default=everywhere)
 
 
 def _tiny(square: Array) -> Array:

@@ -211,12 +211,15 @@ def test_a_sharded_batch_stays_sharded(solver, kind):
     for text in (forward, both):
         for collective in ("all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
             assert collective not in text
-    # forward: one scalar "anyone still running?", in the loop's condition, and the closing nfe, a
+    # forward: scalars, for "anyone still running?", for the range of squares, and the closing nfe, a
     # number for the solver and one for what follows upon it
     reduced = [
-        line.split("=")[1].split()[0] for line in forward.splitlines() if "all-reduce(" in line
+        shape
+        for line in forward.splitlines()
+        if " all-reduce(" in line
+        for shape in re.findall(r"\w+\[[\d,]*\]", line.split("=")[1].split(" all-reduce(")[0])
     ]
-    assert {shape.split("{")[0] for shape in reduced} <= {"pred[]", "s32[]", "s32[2]", "u8[]"}
+    assert reduced and {*reduced} <= {"pred[]", "s32[]", "s32[2]", "u32[]", "u8[]"}
     drift = steered(z.dtype, steps=60, rate=0.8)
     np.testing.assert_allclose(z, solve(W, B)[0], rtol=0, atol=drift)
     np.testing.assert_array_equal(info.steps, solve(W, B)[1].steps)
