@@ -20,41 +20,37 @@ LEAP = 1e-3  # a step that leaves no more than this of the residual may lead any
 class Evidence(NamedTuple):
     """What a sample's earlier passes say of its next small residual; all `(*batch,)`.
 
-    `start` and `highest` are the first and the largest `|f(z)|`; `region` is `|f(z)|` where the
-    state came to about its present size, `entry` the residual it had there. `residual` is the last
-    residual, infinite before the first pass, and `moved` the length of the step from there;
-    `lowest` is the lowest residual, and `bar` what was the lowest before a step led far away,
-    infinite as long as none did.
+    `start` is the first `|f(z)|`, `region` what it was where the state came to about its present
+    size, and `below` what a residual has to come down to here. `residual` is the last
+    `|f(z) - z|`, and `lowest` the lowest: infinite before the first pass.
     """
 
     start: Array
-    highest: Array
     region: Array
-    entry: Array
+    below: Array
     residual: Array
-    moved: Array
     lowest: Array
-    bar: Array
 
     @classmethod
     def none(cls, zero: Array) -> "Evidence":
         """Before the first pass; `zero` is (*batch,)."""
         inf = zero + jnp.inf
-        return cls(zero, zero, zero, inf, inf, zero, inf, inf)
+        return cls(zero, zero, inf, inf, inf)
 
     def arrive(self, residual: Array, size: Array) -> "Evidence":
-        """With a state whose `|f(z) - z|` and `|f(z)|` these are; `residual` is still the last."""
+        """With a state whose `|f(z) - z|` and `|f(z)|` these are."""
         first = jnp.isinf(self.residual)
-        far = ~first & (self.moved > GROWTH * self.region)
+        # in another region a residual has to fall anew, if the step that led there has not all but
+        # solved the system, and a step far out must find better than there was
         elsewhere = first | (size > GROWTH * self.region) | (GROWTH * size < self.region)
         credit = jnp.where(first, 0, jnp.minimum(LEAP * self.residual, self.lowest))
+        bar = jnp.where(elsewhere, jnp.maximum(residual, credit), jnp.inf)
+        far = size + residual > GROWTH * self.region
+        bar = jnp.where(far, jnp.minimum(bar, self.lowest), bar)
         return self._replace(
             start=jnp.where(first, size, self.start),
-            highest=jnp.maximum(self.highest, size),
             region=jnp.where(elsewhere, size, self.region),
-            entry=jnp.where(elsewhere, jnp.maximum(residual, credit), self.entry),
-            lowest=jnp.minimum(self.lowest, residual),
-            bar=jnp.where(far, jnp.minimum(self.bar, self.lowest), self.bar),
+            below=jnp.minimum(self.below, bar / FALL),
         )
 
     def grown(self, size: Array) -> Array:
@@ -74,20 +70,20 @@ class Evidence(NamedTuple):
         first = jnp.isinf(self.residual)
         last = jnp.where(first, residual, self.residual)
         surely = residual + noise
-        fallen = (surely <= enough) | (surely <= jnp.minimum(self.entry / FALL, self.bar))
-        # |z - z*| by how far the last step came with what it took off, and by the rate, which
-        # rounding hides at last
-        left = jnp.maximum(residual, noise / 8)
-        reach = self.moved * jnp.where(left > 0, left / jnp.maximum(last, left), 0)
+        fallen = surely <= jnp.maximum(enough, self.below)
+        # |z - z*| by the rate, which rounding hides at last
         gap = last - residual
         rate = jnp.where(gap > 0, residual * (last / jnp.where(gap > 0, gap, 1)), jnp.inf)
-        error = jnp.maximum(reach, jnp.where(residual > noise, rate, residual))
-        near = error <= NEAR * jnp.sqrt(surely) * jnp.sqrt(self.highest)
+        near = jnp.where(residual > noise, rate, residual) <= self.reach(surely, size)
         return jnp.where(first, noise <= enough, fallen & near)
 
-    def leave(self, residual: Array, finite: Array, moved: Array) -> "Evidence":
-        """With the length of the step from the state that has arrived."""
+    def reach(self, residual: Array, size: Array) -> Array:
+        """How far from its state the solution may be, where `f(z) - z` has this size."""
+        return NEAR * jnp.sqrt(residual) * jnp.sqrt(jnp.maximum(size, self.start))
+
+    def leave(self, residual: Array, finite: Array) -> "Evidence":
+        """After the pass that found this residual."""
         return self._replace(
             residual=jnp.where(finite, residual, self.residual),
-            moved=jnp.where(finite, moved, self.moved),
+            lowest=jnp.where(finite, jnp.minimum(residual, self.lowest), self.lowest),
         )

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from ._evidence import Evidence
 from ._info import Status
-from ._space import PyTree, Space, accumulator, put
+from ._space import PyTree, Space, put
 
 REL_EPS = 1e-9
 UNMEASURED = -1.0  # in a trace, while the loop runs: no residual is negative
@@ -66,13 +66,7 @@ class Residual(NamedTuple):
 
 def measure(space: Space, z: PyTree, fz: PyTree) -> Residual:
     """The residual of `z`, in float32 at least; no gradient flows through it."""
-
-    def difference(a: Array, b: Array) -> Array:
-        wide = accumulator(a)
-        return b.astype(wide) - a.astype(wide)
-
-    z, fz = lax.stop_gradient((z, fz))
-    absolute, size = space.norms(jax.tree.map(difference, z, fz), fz)
+    absolute, size = space.gap_and_norm(*lax.stop_gradient((z, fz)))
     finite = jnp.isfinite(absolute) & jnp.isfinite(size)
     return Residual(absolute, relative(absolute, size), size, finite)
 
@@ -85,15 +79,6 @@ def relative(absolute: Array, size: Array) -> Array:
     limits = jnp.finfo(absolute.dtype)
     size = size + REL_EPS * jnp.minimum(size, 1)
     return jnp.minimum(absolute / jnp.maximum(size, limits.tiny), limits.max)
-
-
-def step_length(space: Space, z: PyTree, z_next: PyTree, size: Array) -> Array:
-    """`|z_next - z|`, where it is about as large as `size` or less: no square is out of range."""
-    z, z_next = lax.stop_gradient((z, z_next))
-    unit = jnp.ldexp(jnp.ones_like(size), -jnp.frexp(size)[1])
-    gap = jax.tree.map(lambda a, b: b.astype(accumulator(b)) - a.astype(accumulator(a)), z, z_next)
-    scaled = space.scale(gap, unit)
-    return jnp.sqrt(space.dot(scaled, scaled)) / unit
 
 
 class Verdict(NamedTuple):
@@ -134,6 +119,8 @@ class Stepper(Protocol):
     def asks_every(self) -> int: ...
     @property
     def passes(self) -> int: ...
+    @property
+    def leaps(self) -> bool: ...
     def tolerance(self, *leaves: Array) -> float | Array: ...
     def init(self, space: Space, z0: PyTree) -> Any: ...
     def step(self, space: Space, k: Array, z: PyTree, fz: PyTree, state: Any) -> Any: ...
@@ -178,7 +165,9 @@ def advance(
     residual = measure(space, c.z, fz)
     evidence = c.evidence.arrive(residual.abs, residual.size)
     verdict = judge(solver, c.z, residual, evidence)
-    now, converged = verdict.now, verdict.converged
+    now, converged = verdict.now, active & verdict.converged
+    if solver.leaps:
+        converged &= _is_near(space, c, converged, residual, evidence, verdict.eps)
     lowest = best.abs_residual if solver.stop_mode == "abs" else best.rel_residual
     eps = verdict.eps
     grown = evidence.grown(residual.size)
@@ -223,9 +212,22 @@ def advance(
     moving = (best.status == Status.MAX_ITER) & (c.k < limit)
     z_next, state = solver.step(space, c.k, z, fz, solver.inform(c.solver, moving))
     state = solver.freeze(space, moving, state, c.solver)
-    moved = step_length(space, z, z_next, residual.size)
-    evidence = evidence.leave(residual.abs, residual.finite, moved)
+    evidence = evidence.leave(residual.abs, residual.finite)
     return Progress(c.k + 1, space.where(moving, z_next, z), state, best, evidence)
+
+
+def _is_near(
+    space: Space, c: Progress, mask: Array, residual: Residual, evidence: Evidence, eps: float
+) -> Array:
+    """Whether the samples of `mask` are about where the rest of their residual would be gone.
+
+    Told by how far the best state is, and what has been taken off the residual since.
+    """
+    noise = eps * residual.size
+    left = jnp.maximum(residual.abs, noise / 8)
+    share = jnp.where(left > 0, left / jnp.maximum(c.best.abs_residual, left), 0)
+    way = space.distance_where(mask, *lax.stop_gradient((c.z, c.best.z)))
+    return way * share <= evidence.reach(residual.abs + noise, residual.size)
 
 
 def outcome(c: Progress, max_iter: int) -> Solution:

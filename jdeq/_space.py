@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -61,29 +62,28 @@ class Space:
         its range: samples for which that matters are summed again, scaled by a power of two (Blue,
         ACM TOMS 4, 1978).
         """
-        return self.norms(x)[0]
+        return _norms(self, _itself, x)[0]
 
-    def norms(self, *xs: PyTree) -> tuple[Array, ...]:
-        """The `norm` of each."""
-        return _norms(self, xs)
-
-    def norm_everywhere(self, x: PyTree, square: Array) -> Array:
-        """The norm of `x`, of which `square` is the sum of squares, from three sums."""
-        power = 2.0 ** (jnp.finfo(square.dtype).maxexp // 2 - 1)  # XLA may square it
-
-        def scaled(mask: Array, factor: float) -> Array:
-            times = lambda a: jnp.where(self._spread(mask, a), a.astype(square.dtype), 0) * factor
-            y = jax.tree.map(times, x)
-            return _root(self.dot(y, y)) / factor
-
-        tiny, huge = _tiny(square), _huge(square)
-        norm = jnp.where(tiny, scaled(tiny, power), _root(jnp.where(huge, 1, square)))
-        return jnp.where(huge, scaled(huge, 1 / power), norm)
+    def gap_and_norm(self, x: PyTree, y: PyTree) -> tuple[Array, Array]:
+        """||y - x||, subtracted as precisely as it is summed, and ||y||, of each sample."""
+        return _norms(self, _gap_and_second, x, y)
 
     def distance(self, x: PyTree, y: PyTree) -> Array:
         """||x - y|| of each sample, subtracted as precisely as it is summed."""
-        gap = lambda a, b: a.astype(accumulator(a)) - b.astype(accumulator(b))
-        return self.norm(jax.tree.map(gap, x, y))
+        return self.gap_and_norm(y, x)[0]
+
+    def distance_where(self, mask: Array, x: PyTree, y: PyTree) -> Array:
+        """||x - y|| of the samples where `mask` holds; of others that, or 0 if a CPU is spared."""
+
+        def distance(x: PyTree, y: PyTree) -> Array:
+            gap, _ = _gap_and_second(x, y)
+            return _scaled_norm(self, gap, self.dot(gap, gap))
+
+        if self.axes:  # no device may branch alone
+            return distance(x, y)
+        none = lambda x, y: jnp.zeros_like(self.dot(x, x))
+        branch = lambda x, y: lax.cond(any_of(mask), distance, none, x, y)
+        return lax.platform_dependent(x, y, cpu=branch, default=distance)
 
     def add(self, x: PyTree, y: PyTree, scale: ArrayLike = 1) -> PyTree:
         """x + scale * y, where `scale` is a number or one number per sample."""
@@ -218,29 +218,47 @@ class Space:
         return lax.expand_dims(per_sample, range(self.batch_dims, like.ndim))
 
 
-@functools.partial(jax.jit, static_argnums=0, inline=True)  # eager calls compile it once
-def _norms(space: Space, xs: tuple[PyTree, ...]) -> tuple[Array, ...]:
-    squares = tuple(space.dot(x, x) for x in xs)
-    everywhere = lambda xs, squares: tuple(map(space.norm_everywhere, xs, squares))
+@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)  # eager calls compile it once
+def _norms(space: Space, vectors: Callable[..., tuple], *operands: PyTree) -> tuple[Array, ...]:
+    """The norms of `vectors(*operands)`: whoever sums them again reads the operands alone."""
+    squares = tuple(space.dot(x, x) for x in vectors(*operands))
+
+    def scaled(*operands: PyTree) -> tuple[Array, ...]:
+        return tuple(map(functools.partial(_scaled_norm, space), vectors(*operands), squares))
+
     if space.axes:  # no device may branch alone
-        return everywhere(xs, squares)
-    known = [lax.stop_gradient(square) for square in squares]
-    odd = functools.reduce(jnp.logical_or, [any_of(_tiny(s) | _huge(s)) for s in known])
-    ordinary = lambda xs, squares: tuple(map(_root, squares))
-    branch = lambda xs, squares: lax.cond(odd, everywhere, ordinary, xs, squares)
-    # an accelerator makes all sums at once rather than ask
-    return lax.platform_dependent(xs, squares, cpu=branch, default=everywhere)
+        return scaled(*operands)
+    odd = [any_of(_factor(s) != 1) for s in lax.stop_gradient(squares)]
+    ordinary = lambda *_: tuple(map(_root, squares))
+    branch = lambda *xs: lax.cond(functools.reduce(jnp.logical_or, odd), scaled, ordinary, *xs)
+    # an accelerator sums twice rather than ask
+    return lax.platform_dependent(*operands, cpu=branch, default=scaled)
 
 
-def _tiny(square: Array) -> Array:
-    """Where digits of a sum of squares may have been below the smallest number."""
+def _itself(x: PyTree) -> tuple[PyTree]:
+    return (x,)
+
+
+def _gap_and_second(x: PyTree, y: PyTree) -> tuple[PyTree, PyTree]:
+    gap = lambda a, b: b.astype(accumulator(a)) - a.astype(accumulator(a))
+    return jax.tree.map(gap, x, y), y
+
+
+def _scaled_norm(space: Space, x: PyTree, square: Array) -> Array:
+    """The norm of `x`, of which `square` is the sum of squares as far as that could tell."""
+    factor = _factor(lax.stop_gradient(square))
+    y = jax.tree.map(lambda a: a.astype(square.dtype), x)
+    y = space.scale(y, factor)
+    return _root(space.dot(y, y)) / factor
+
+
+def _factor(square: Array) -> Array:
+    """By what a vector is to be multiplied to have its squares in range: 1 as a rule."""
     limits = jnp.finfo(square.dtype)
-    return square < limits.tiny / limits.eps
-
-
-def _huge(square: Array) -> Array:
-    """Where a sum of squares is beyond the largest number, or nothing is known of it."""
-    return ~(square <= jnp.finfo(square.dtype).max)
+    power = 2.0 ** (limits.maxexp // 2 - 1)  # XLA may square it
+    low = square < limits.tiny / limits.eps
+    high = ~(square <= limits.max)
+    return jnp.where(low, power, jnp.where(high, 1 / power, 1)).astype(square.dtype)
 
 
 def _root(square: Array) -> Array:

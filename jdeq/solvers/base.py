@@ -163,6 +163,11 @@ class IterativeSolver(Solver):
         """
         return False
 
+    @property
+    def leaps(self) -> bool:
+        """Whether a step may go further than the residual."""
+        return True
+
     def inform(self, state: Any, going: Array) -> Any:
         """The state for `step`, given which samples go on after this pass: others need no work."""
         return state

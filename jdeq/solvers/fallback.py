@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._checks import check_int
+from .._evidence import FALL
 from .._info import Status
 from .._loop import Solution
 from .._method import is_same
@@ -107,9 +108,15 @@ class Fallback(Solver):
             indexing=at(0, first),
             loop=loop,
         )
-        done = first.max_iter
+        done, begun = first.max_iter, solution.abs_trace[..., :1]
         for stage in others:
             going = (solution.status != Status.CONVERGED) & (limits > done)
+            # beside a state that only went far away any residual is small: none to start from
+            led = jnp.all(FALL * solution.abs_residual[..., None] <= begun, -1)
+            back = going & ~led
+            solution = solution._replace(
+                z=space.where(back, z0, solution.z), steps=jnp.where(back, 0, solution.steps)
+            )
             part = jnp.clip(limits - done, 0, stage.max_iter)
             following = stage.solve(
                 f,

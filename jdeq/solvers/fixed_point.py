@@ -38,5 +38,9 @@ class FixedPointIter(IterativeSolver):
         super().__post_init__()
         check_tau(self.tau)
 
+    @property
+    def leaps(self) -> bool:
+        return False
+
     def step(self, space: Space, k, z: PyTree, fz: PyTree, state):
         return space.damp(z, fz, self.tau), state

@@ -9,7 +9,7 @@ from jax import Array, lax
 from .._checks import check_tau
 from .._evidence import Evidence
 from .._info import Status
-from .._loop import Solution, judge, measure, step_length
+from .._loop import Solution, judge, measure
 from .._space import PyTree, Space
 from .base import Solver
 
@@ -63,9 +63,8 @@ class SimpleFixedPointIter(Solver):
                 for i, s in zip(indexing, states, strict=True)
             )
             residual = measure(space, z, fz)
-            moved = step_length(space, z, z_next, residual.size)
             seen = evidence.arrive(residual.abs, residual.size)
-            seen = seen.leave(residual.abs, residual.finite, moved)
+            seen = seen.leave(residual.abs, residual.finite)
             evidence = space.where(going, seen, evidence)
             return (z_next, states, evidence), None
 

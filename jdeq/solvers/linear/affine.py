@@ -98,7 +98,7 @@ class _Pending(NamedTuple):
     best: Solution
     k: Array  # cycles so far
     made: Array  # (*batch, max_iter + 2) evaluations of each: the measurement, then its products
-    first: tuple[Array, Array]  # |f(y) - y| and |f(y)| at the start
+    first: tuple[Array, ...]  # |f(y) - y| and |f(y)| at the start, see `_judge`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,7 +158,8 @@ class AffineSolver(Solver):
                 f"{type(self).__name__} cannot be unrolled: use backward='ift', 'phantom' or 'jfb'"
             )
         constant = f(jax.tree.map(jnp.zeros_like, z0))
-        exponent = _exponent(space.norm(constant))
+        offset = space.norm(constant)
+        exponent = _exponent(offset)
         rule = Rule(self.stop_mode, self.tolerance(*jax.tree.leaves(z0)), limit)
 
         def apply(p: PyTree) -> PyTree:  # p as large as f(0), so that the difference is accurate
@@ -169,7 +170,7 @@ class AffineSolver(Solver):
 
         def one_cycle(c: _Pending) -> _Pending:
             fy = f(c.y)
-            best, log, now, first = _judge(space, rule, indexing, c, fy)
+            best, log, now, first = _judge(space, rule, indexing, c, fy, offset)
             moving = c.pending & (best.status == Status.MAX_ITER) & (log.products < limit)
             log = log._replace(active=moving, record=now)
             cycle_rule = dataclasses.replace(rule, bar=_bar(rule, first, best.z))
@@ -211,24 +212,25 @@ class AffineSolver(Solver):
 
 
 def _judge(
-    space: Space, rule: Rule, indexing: tuple[int, ...], c: _Pending, fy: PyTree
-) -> tuple[Solution, Log, Array, tuple[Array, Array]]:
-    """Measures the pending iterates.
+    space: Space, rule: Rule, indexing: tuple[int, ...], c: _Pending, fy: PyTree, offset: Array
+) -> tuple[Solution, Log, Array, tuple[Array, ...]]:
+    """Measures the pending iterates; `offset` is the norm of f(0).
 
     Returns:
         The best ones so far, the log with measured residuals, what decides among them, and the
-        residual and size at the start.
+        residual and size at the start, or `offset` where that is less: beside a far start, any
+        residual is small.
     """
     best, log = c.best, c.log
     residual = measure(space, c.y, fy)
     at_start = jnp.isinf(c.first[0])
-    first = (
-        jnp.where(at_start, residual.abs, c.first[0]),
-        jnp.where(at_start, residual.size, c.first[1]),
-    )
+    most = jnp.where(offset > 0, offset, jnp.inf)
+    begun = tuple(jnp.minimum(value, most) for value in (residual.abs, residual.size))
+    first = tuple(jnp.where(at_start, new, old) for new, old in zip(begun, c.first, strict=True))
     # without a solution a method may go so far out that the residual is small beside it
     noise = resolution(c.y) * residual.size
-    sure = jnp.where(at_start, 0, residual.abs) + noise <= _bar(rule, first, c.y)
+    sure = residual.abs + noise <= _bar(rule, first, c.y)
+    sure |= at_start & (noise <= _bar(rule, (residual.abs, residual.size), c.y))
     absolute = rule.stop_mode == "abs"
     now, record = (
         (residual.abs, best.abs_residual) if absolute else (residual.rel, best.rel_residual)
@@ -260,7 +262,7 @@ def _judge(
     return best, log, now, first
 
 
-def _bar(rule: Rule, first: tuple[Array, Array], y: PyTree) -> Array:
+def _bar(rule: Rule, first: tuple[Array, ...], y: PyTree) -> Array:
     """What a residual must not exceed, rounding included, whose state may have grown."""
     residual, size = first
     enough = rule.tol if rule.stop_mode == "abs" else jnp.maximum(rule.tol, resolution(y)) * size

@@ -70,6 +70,8 @@ class BadInverse(NamedTuple):
 
         q = jnp.where(index < filled, changes.dots(space, g, filled), 0)
         c = matvec(solve, q)
+        finite = jnp.all(jnp.isfinite(c), -1)  # products may overflow where states do not
+        c = jnp.where(finite[..., None], c, 0)
         d = space.add(g, moves.accumulate(space, c, filled), -1)
         return d, BadInverse(changes, moves, solve, z, g)
 
