@@ -211,7 +211,7 @@ def test_a_sharded_batch_stays_sharded(solver, kind):
     for text in (forward, both):
         for collective in ("all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
             assert collective not in text
-    # forward: scalars, for "anyone still running?", for the range of squares, and the closing nfe, a
+    # forward: scalars, for "anyone still running?", for the range of squares, and nfe at the end, a
     # number for the solver and one for what follows upon it
     reduced = [
         shape

@@ -123,17 +123,19 @@ def test_norms_are_computed_outside_the_loop():
         def __call__(self, z, x):
             return jnp.tanh(self.linear(z) + x)
 
-    # a solver that takes no norms itself
-    config = jdeq.DEQConfig(norm_type="weight_norm", f_solver="simple_fixed_point_iter")
-    layer = jdeq.nn.DEQ(Cell(), config)
-    graphdef, state = nnx.split(layer)
-    solve = lambda state, x: nnx.merge(graphdef, state)(x)[0]
-    jaxpr = jax.make_jaxpr(solve)(state, jnp.ones((2, 4), jnp.float32))
-    everywhere = list(equations(jaxpr))
-    loops = [eqn for eqn in everywhere if eqn.primitive.name == "while"]
-    assert loops and any(eqn.primitive.name == "sqrt" for eqn in everywhere)
-    inside = {e.primitive.name for loop in loops for e in equations(loop.params["body_jaxpr"])}
-    assert "tanh" in inside and "sqrt" not in inside
+    def roots(norm_type):
+        """Where square roots are taken: in all, and in loops."""
+        config = jdeq.DEQConfig(norm_type=norm_type, f_solver="simple_fixed_point_iter")
+        graphdef, state = nnx.split(jdeq.nn.DEQ(Cell(), config))
+        solve = lambda state, x: nnx.merge(graphdef, state)(x)[0]
+        everywhere = list(equations(jax.make_jaxpr(solve)(state, jnp.ones((2, 4), jnp.float32))))
+        loops = [eqn for eqn in everywhere if eqn.primitive.name == "while"]
+        inside = [e for loop in loops for e in equations(loop.params["body_jaxpr"])]
+        assert any(e.primitive.name == "tanh" for e in inside)
+        return [sum(e.primitive.name == "sqrt" for e in eqns) for eqns in (everywhere, inside)]
+
+    (everywhere, inside), (bare, bare_inside) = roots("weight_norm"), roots("none")
+    assert everywhere > bare and inside == bare_inside
 
 
 @pytest.mark.parametrize("options", [{"target_norm": 0}, {"clip": -1.0}])
