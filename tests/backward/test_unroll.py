@@ -25,12 +25,11 @@ def slope(a, b, dtype, solver):
 
 
 @pytest.mark.parametrize("solver", [jdeq.Anderson, jdeq.Broyden])
-def test_finite_where_the_solve_converged(solver):
-    """The inverse has entries of 1e6, more than float16 can hold."""
-    a, z = np.eye(6) * 0.9 + np.eye(6, k=1), np.random.default_rng(0).normal(size=(100, 6))
-    b = z - z @ a.T  # solutions of ordinary size
-    gradient, converged = slope(a, b, "float16", solver(tol=1e-2, max_iter=30))
-    assert converged.sum() > 90 and np.all(np.isfinite(gradient))
+def test_finite_where_the_inverse_is_not_in_range(solver):
+    """It has entries of 1e6, more than float16 can hold."""
+    a, b = np.eye(6) * 0.9 + np.eye(6, k=1), np.random.default_rng(0).normal(size=(100, 6))
+    gradient, _ = slope(a, b, "float16", solver(tol=1e-2, max_iter=30))
+    assert np.all(np.isfinite(gradient))
 
 
 def test_right_where_it_fits():
