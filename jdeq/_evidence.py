@@ -21,8 +21,8 @@ class Evidence(NamedTuple):
     """What a sample's earlier passes say of its next small residual; all `(*batch,)`.
 
     `start` is the first `|f(z)|`, `region` what it was where the state came to about its present
-    size, and `below` what a residual has to come down to here. `residual` is the last
-    `|f(z) - z|`, and `lowest` the lowest: infinite before the first pass.
+    size, and `below` what a residual has to come down to by now. `residual` is the last
+    `|f(z) - z|`, and `lowest` the lowest one: infinite before the first pass.
     """
 
     start: Array

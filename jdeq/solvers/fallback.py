@@ -20,8 +20,9 @@ class Fallback(Solver):
     """Tries solvers in turn: each starts where the one before left off, warm.
 
     Samples that have converged are not touched again; the others start at their best state so
-    far. Their `steps` and traces count on: stage i begins at the sum of the `max_iter` before it.
-    A stage whose samples have all converged evaluates nothing.
+    far, or at `z0` again if that took no more than two thirds off the residual: it may only have
+    run away. Their `steps` and traces count on: stage i begins at the sum of the `max_iter` before
+    it. A stage whose samples have all converged evaluates nothing.
 
     Costs what its stages cost, and holds the history of one of them at a time. For `f` on which a
     cheap solver does most of the samples, and a robust one the rest. The default chain ends with

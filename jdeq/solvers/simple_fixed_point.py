@@ -23,8 +23,8 @@ class SimpleFixedPointIter(Solver):
     only help to tell a solution from a state that ran away. A sample that ends non-finite is
     handed back as `z0`, with `Status.NONFINITE`.
 
-    An iteration costs one evaluation of `f` and no more; nothing is held but the state. For a fixed
-    budget of cheap iterations, or where a collective per iteration is too dear.
+    An iteration costs one evaluation of `f` and two norms; nothing is held but the state. For a
+    fixed budget of cheap iterations.
 
     Args:
         tau: damping, in (0, 2].

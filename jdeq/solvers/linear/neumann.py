@@ -22,8 +22,7 @@ class Neumann(Solver):
 
     Args:
         tol: None: exactly `max_iter` terms, and the status says whether the sum happens to be
-            converged to the default tolerance. A number stops a
-            sample there.
+            converged to the default tolerance. A number stops a sample there.
 
     Source: Lorraine et al., *Optimizing Millions of Hyperparameters by Implicit Differentiation*
     (2020), for its use in implicit gradients.
