@@ -57,13 +57,16 @@ class Evidence(NamedTuple):
         """Whether the state is not of the size any more that it began with."""
         return size > GROWTH * self.start
 
-    def holds(self, residual: Array, size: Array, enough: ArrayLike, noise: Array) -> Array:
+    def holds(
+        self, residual: Array, size: Array, enough: ArrayLike, noise: Array, damping: ArrayLike
+    ) -> Array:
         """Whether a residual that is below the tolerance is that of a solution.
 
         Args:
             residual, size: `|f(z) - z|` and `|f(z)|`, which have arrived.
             enough: what is small at the size that the state began with.
             noise: by how much rounding may change `residual`.
+            damping: the share of the residual that a step makes.
 
         At the very start a residual is believed, if it is known well enough to be small.
         """
@@ -73,8 +76,9 @@ class Evidence(NamedTuple):
         fallen = surely <= jnp.maximum(enough, self.below)
         # |z - z*| by the rate, which rounding hides at last
         gap = last - residual
-        rate = jnp.where(gap > 0, residual * (last / jnp.where(gap > 0, gap, 1)), jnp.inf)
-        near = jnp.where(residual > noise, rate, residual) <= self.reach(surely, size)
+        to_go = damping * residual * (last / jnp.where(gap > 0, gap, 1))
+        error = jnp.where(residual > noise, jnp.where(gap > 0, to_go, jnp.inf), residual)
+        near = error <= self.reach(surely, size)
         return jnp.where(first, noise <= enough, fallen & near)
 
     def reach(self, residual: Array, size: Array) -> Array:

@@ -56,6 +56,11 @@ class Solver(Method, abc.ABC):
         """Whether the outcome is meant as it is, converged or not: a series of so many terms."""
         return False
 
+    @property
+    def damping(self) -> float | Array:
+        """Which share of `f(z) - z` a step makes where nothing accelerates it: `tau`, or 1."""
+        return getattr(self, "tau", 1.0)
+
     def with_absolute_tol(self) -> "Solver":
         """The same solver with `stop_mode="abs"`."""
         return dataclasses.replace(self, stop_mode="abs")

@@ -14,15 +14,18 @@ from .._space import PyTree, Space
 from .base import Solver
 from .registry import resolve_solver
 
+FAR = 4.0  # times its size after one iteration: there a state may have run away
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fallback(Solver):
     """Tries solvers in turn: each starts where the one before left off, warm.
 
     Samples that have converged are not touched again; the others start at their best state so
-    far, or at `z0` again if that took no more than two thirds off the residual: it may only have
-    run away. Their `steps` and traces count on: stage i begins at the sum of the `max_iter` before
-    it. A stage whose samples have all converged evaluates nothing.
+    far, or at `z0` again if that ran away: if it is four times as large as after the first
+    iteration, and its residual no third of what it was there. Their `steps` and traces count on:
+    stage i begins at the sum of the `max_iter` before it. A stage whose samples have all converged
+    evaluates nothing.
 
     Costs what its stages cost, and holds the history of one of them at a time. For `f` on which a
     cheap solver does most of the samples, and a robust one the rest. The default chain ends with
@@ -109,12 +112,15 @@ class Fallback(Solver):
             indexing=at(0, first),
             loop=loop,
         )
-        done, begun = first.max_iter, solution.abs_trace[..., :1]
+        done, size_at_first = first.max_iter, _size(solution.abs_trace, solution.rel_trace)[..., :1]
+        residual_at_first = solution.abs_trace[..., :1]
         for stage in others:
             going = (solution.status != Status.CONVERGED) & (limits > done)
             # beside a state that only went far away any residual is small: none to start from
-            led = jnp.all(FALL * solution.abs_residual[..., None] <= begun, -1)
-            back = going & ~led
+            size = _size(solution.abs_residual, solution.rel_residual)[..., None]
+            far = size > FAR * size_at_first
+            no_better = FALL * solution.abs_residual[..., None] > residual_at_first
+            back = going & jnp.any(far & no_better, -1)
             solution = solution._replace(
                 z=space.where(back, z0, solution.z), steps=jnp.where(back, 0, solution.steps)
             )
@@ -130,6 +136,11 @@ class Fallback(Solver):
             solution = _join(space, going, solution, following, done)
             done += stage.max_iter
         return solution
+
+
+def _size(absolute: Array, relative: Array) -> Array:
+    """`|f(z)|`, of which these are the residuals."""
+    return absolute / jnp.maximum(relative, jnp.finfo(relative.dtype).tiny)
 
 
 def _join(space: Space, ran: Array, first: Solution, second: Solution, done: int) -> Solution:
