@@ -62,11 +62,17 @@ class Space:
         its range: samples for which that matters are summed again, scaled by a power of two (Blue,
         ACM TOMS 4, 1978).
         """
-        return _norms(self, _itself, x)[0]
+        return self._norms(lambda x: (x,), x)[0]
 
     def gap_and_norm(self, x: PyTree, y: PyTree) -> tuple[Array, Array]:
         """||y - x||, subtracted as precisely as it is summed, and ||y||, of each sample."""
-        return _norms(self, _gap_and_second, x, y)
+
+        def vectors(x: PyTree, y: PyTree) -> tuple[PyTree, PyTree]:
+            gap = lambda a, b: b.astype(accumulator(a)) - a.astype(accumulator(a))
+            return jax.tree.map(gap, x, y), y
+
+        gap, norm = self._norms(vectors, x, y)
+        return gap, norm
 
     def distance(self, x: PyTree, y: PyTree) -> Array:
         """||x - y|| of each sample, subtracted as precisely as it is summed."""
@@ -75,15 +81,8 @@ class Space:
     def distance_where(self, mask: Array, x: PyTree, y: PyTree) -> Array:
         """||x - y|| of the samples where `mask` holds; of others that, or 0 if a CPU is spared."""
 
-        def distance(x: PyTree, y: PyTree) -> Array:
-            gap, _ = _gap_and_second(x, y)
-            return _scaled_norm(self, gap, self.dot(gap, gap))
-
-        if self.axes:  # no device may branch alone
-            return distance(x, y)
         none = lambda x, y: jnp.zeros_like(self.dot(x, x))
-        branch = lambda x, y: lax.cond(any_of(mask), distance, none, x, y)
-        return lax.platform_dependent(x, y, cpu=branch, default=distance)
+        return self._cond(mask, self.distance, none, x, y)
 
     def add(self, x: PyTree, y: PyTree, scale: ArrayLike = 1) -> PyTree:
         """x + scale * y, where `scale` is a number or one number per sample."""
@@ -187,6 +186,34 @@ class Space:
 
         return jax.tree.map(leaf, history)
 
+    def _norms(self, vectors: Callable[..., tuple[PyTree, ...]], *operands: PyTree) -> Array:
+        """The norms of `vectors(*operands)`, in a row: (n, *batch)."""
+
+        def squares(*operands: PyTree) -> Array:
+            return jnp.stack([self.dot(x, x) for x in vectors(*operands)])
+
+        def scaled(*operands: PyTree) -> Array:
+            wide = lambda x: jax.tree.map(lambda a: a.astype(plain.dtype), x)
+            xs = zip(vectors(*operands), factors, strict=True)
+            scaled = [self.scale(wide(x), factor) for x, factor in xs]
+            return jnp.stack([self.dot(x, x) for x in scaled])
+
+        plain = squares(*operands)
+        known, limits = lax.stop_gradient(plain), jnp.finfo(plain.dtype)
+        low, high = known < limits.tiny / limits.eps, ~(known <= limits.max)
+        power = 2.0 ** (limits.maxexp // 2 - 1)  # XLA may square it
+        factors = jnp.where(low, power, jnp.where(high, 1 / power, 1)).astype(plain.dtype)
+        total = self._cond(low | high, scaled, lambda *_: plain, *operands)
+        return _root(total) / factors
+
+    def _cond(self, mask: Array, work: Callable, spare: Callable, *operands: PyTree) -> Any:
+        """`work` if it is needed by any sample of `mask`, or anyway where that is no question."""
+        if self.axes:  # no device may branch alone
+            return work(*operands)
+        branch = lambda *xs: lax.cond(any_of(mask), work, spare, *xs)
+        # an accelerator works rather than ask
+        return lax.platform_dependent(*operands, cpu=branch, default=work)
+
     def _contract(self, a: Array, b: Array, history_axes: int) -> Array:
         """Sums a * b over the feature axes; `a` has `history_axes` more axes than `b`."""
         n = self.batch_dims
@@ -216,49 +243,6 @@ class Space:
         if per_sample.ndim == 0:
             return per_sample
         return lax.expand_dims(per_sample, range(self.batch_dims, like.ndim))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)  # eager calls compile it once
-def _norms(space: Space, vectors: Callable[..., tuple], *operands: PyTree) -> tuple[Array, ...]:
-    """The norms of `vectors(*operands)`: whoever sums them again reads the operands alone."""
-    squares = tuple(space.dot(x, x) for x in vectors(*operands))
-
-    def scaled(*operands: PyTree) -> tuple[Array, ...]:
-        return tuple(map(functools.partial(_scaled_norm, space), vectors(*operands), squares))
-
-    if space.axes:  # no device may branch alone
-        return scaled(*operands)
-    odd = [any_of(_factor(s) != 1) for s in lax.stop_gradient(squares)]
-    ordinary = lambda *_: tuple(map(_root, squares))
-    branch = lambda *xs: lax.cond(functools.reduce(jnp.logical_or, odd), scaled, ordinary, *xs)
-    # an accelerator sums twice rather than ask
-    return lax.platform_dependent(*operands, cpu=branch, default=scaled)
-
-
-def _itself(x: PyTree) -> tuple[PyTree]:
-    return (x,)
-
-
-def _gap_and_second(x: PyTree, y: PyTree) -> tuple[PyTree, PyTree]:
-    gap = lambda a, b: b.astype(accumulator(a)) - a.astype(accumulator(a))
-    return jax.tree.map(gap, x, y), y
-
-
-def _scaled_norm(space: Space, x: PyTree, square: Array) -> Array:
-    """The norm of `x`, of which `square` is the sum of squares as far as that could tell."""
-    factor = _factor(lax.stop_gradient(square))
-    y = jax.tree.map(lambda a: a.astype(square.dtype), x)
-    y = space.scale(y, factor)
-    return _root(space.dot(y, y)) / factor
-
-
-def _factor(square: Array) -> Array:
-    """By what a vector is to be multiplied to have its squares in range: 1 as a rule."""
-    limits = jnp.finfo(square.dtype)
-    power = 2.0 ** (limits.maxexp // 2 - 1)  # XLA may square it
-    low = square < limits.tiny / limits.eps
-    high = ~(square <= limits.max)
-    return jnp.where(low, power, jnp.where(high, 1 / power, 1)).astype(square.dtype)
 
 
 def _root(square: Array) -> Array:
