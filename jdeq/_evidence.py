@@ -15,6 +15,7 @@ GROWTH = 2.0  # a state this many times larger, or smaller, has come to another 
 FALL = 3.0  # by how much the residual must have come down since it came there
 NEAR = 0.5  # times the geometric mean of residual and state: what an error may be estimated at
 LEAP = 1e-3  # a step that leaves no more than this of the residual may lead anywhere
+VANISHED = 1e-9  # a state of this share of the first is tried at 0
 
 
 class Evidence(NamedTuple):
@@ -57,6 +58,10 @@ class Evidence(NamedTuple):
         """Whether the state is not of the size any more that it began with."""
         return size > GROWTH * self.start
 
+    def vanished(self, residual: Array, size: Array) -> Array:
+        """Whether the state is next to nothing: on the way to 0 no residual is small beside it."""
+        return size + residual <= VANISHED * self.start
+
     def holds(
         self, residual: Array, size: Array, enough: ArrayLike, noise: Array, damping: ArrayLike
     ) -> Array:
@@ -68,7 +73,8 @@ class Evidence(NamedTuple):
             noise: by how much rounding may change `residual`.
             damping: the share of the residual that a step makes.
 
-        At the very start a residual is believed, if it is known well enough to be small.
+        At the very start a residual is believed, if it is known well enough to be small; and a state
+        that stays about as large as it began may be as far from its solution as `tol` allows.
         """
         first = jnp.isinf(self.residual)
         last = jnp.where(first, residual, self.residual)
@@ -78,16 +84,17 @@ class Evidence(NamedTuple):
         gap = last - residual
         to_go = damping * residual * (last / jnp.where(gap > 0, gap, 1))
         error = jnp.where(residual > noise, jnp.where(gap > 0, to_go, jnp.inf), residual)
-        near = error <= self.reach(surely, size)
+        near = (error <= self.reach(surely, size)) | ~self.grown(size)
         return jnp.where(first, noise <= enough, fallen & near)
 
     def reach(self, residual: Array, size: Array) -> Array:
         """How far from its state the solution may be, where `f(z) - z` has this size."""
         return NEAR * jnp.sqrt(residual) * jnp.sqrt(jnp.maximum(size, self.start))
 
-    def leave(self, residual: Array, finite: Array) -> "Evidence":
-        """After the pass that found this residual."""
+    def leave(self, residual: Array, finite: Array, again: Array | bool = False) -> "Evidence":
+        """After the pass that found this residual, or as if the next was the first `again`."""
+        kept = jnp.where(finite, residual, self.residual)
         return self._replace(
-            residual=jnp.where(finite, residual, self.residual),
+            residual=jnp.where(again, jnp.inf, kept),
             lowest=jnp.where(finite, jnp.minimum(residual, self.lowest), self.lowest),
         )

@@ -215,8 +215,13 @@ def advance(
     moving = (best.status == Status.MAX_ITER) & (c.k < limit)
     z_next, state = solver.step(space, c.k, z, fz, solver.inform(c.solver, moving))
     state = solver.freeze(space, moving, state, c.solver)
-    evidence = evidence.leave(residual.abs, residual.finite)
-    return Progress(c.k + 1, space.where(moving, z_next, z), state, best, evidence)
+    z_next = space.where(moving, z_next, z)
+    nothing = moving & residual.finite & evidence.vanished(residual.abs, residual.size)
+    if solver.stop_mode == "rel":
+        zero = space.sub(z, lax.stop_gradient(z))  # that a derivative goes through
+        z_next = space.where(nothing, zero, z_next)
+    evidence = evidence.leave(residual.abs, residual.finite, nothing)
+    return Progress(c.k + 1, z_next, state, best, evidence)
 
 
 def _is_near(

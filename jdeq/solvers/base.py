@@ -32,8 +32,9 @@ class Solver(Method, abc.ABC):
             digits of the state's dtype, `eps ** 0.75` (6e-6 in float32, 2e-12 in float64, 3e-2
             in bfloat16). A smaller tol than the dtype resolves ends in `Status.STALLED`. 0: no
             sample stops early, each makes `max_iter` iterations and ends in `Status.MAX_ITER`.
-        stop_mode: `"rel"` compares `||f(z) - z|| / ||f(z)||` with tol, `"abs"` the numerator alone;
-            a solution `z* = 0` is only found by `"abs"`.
+        stop_mode: `"rel"` compares `||f(z) - z|| / ||f(z)||` with tol, `"abs"` the numerator alone.
+            On the way to a solution `z* = 0` no residual is small beside the state: a state that
+            has come down to 1e-9 of `||f(z0)||` is tried at 0, once.
     """
 
     max_iter: int = 50
