@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._checks import check_int
-from .._evidence import FALL
+from .._evidence import FALL, GROWTH
 from .._info import Status
 from .._loop import Solution
 from .._method import is_same
@@ -14,18 +14,16 @@ from .._space import PyTree, Space
 from .base import Solver
 from .registry import resolve_solver
 
-FAR = 4.0  # times its size after one iteration: there a state may have run away
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fallback(Solver):
     """Tries solvers in turn: each starts where the one before left off, warm.
 
-    Samples that have converged are not touched again; the others start at their best state so
-    far, or at `z0` again if that ran away: if it is four times as large as after the first
-    iteration, and its residual no third of what it was there. Their `steps` and traces count on:
-    stage i begins at the sum of the `max_iter` before it. A stage whose samples have all converged
-    evaluates nothing.
+    Samples that have converged are not touched again. The others start at their best state so far
+    if that is worth it: if its residual is a third of what it was after the first iteration and it
+    is not twice as large as then, for that may have run away; else at `z0` again. Their `steps` and
+    traces count on: stage i begins at the sum of the `max_iter` before it. A stage whose samples
+    have all converged evaluates nothing.
 
     Costs what its stages cost, and holds the history of one of them at a time. For `f` on which a
     cheap solver does most of the samples, and a robust one the rest. The default chain ends with
@@ -118,9 +116,9 @@ class Fallback(Solver):
             going = (solution.status != Status.CONVERGED) & (limits > done)
             # beside a state that only went far away any residual is small: none to start from
             size = _size(solution.abs_residual, solution.rel_residual)[..., None]
-            far = size > FAR * size_at_first
+            far = size > GROWTH * size_at_first
             no_better = FALL * solution.abs_residual[..., None] > residual_at_first
-            back = going & jnp.any(far & no_better, -1)
+            back = going & jnp.any(far | no_better, -1)
             solution = solution._replace(
                 z=space.where(back, z0, solution.z), steps=jnp.where(back, 0, solution.steps)
             )
