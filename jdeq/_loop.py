@@ -176,7 +176,7 @@ def advance(
     grown = evidence.grown(residual.size)
     tied = (now <= (1 + 4 * eps) * lowest) & (residual.abs < best.abs_residual)
     # all relative residuals are the same on the way to 0; one that ran away is no better
-    better = ((now < lowest) | tied) & ~(verdict.small & ~converged & grown)
+    better = ((now < lowest) | tied) & ~(verdict.small & ~verdict.converged & grown)
     take = active & residual.finite & (solver.return_final | better | converged)
     steps = jnp.where(take, c.k, best.steps)
     stalled = (jnp.where(take, residual.rel, best.rel_residual) < FLOOR * eps) & (
