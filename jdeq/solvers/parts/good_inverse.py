@@ -70,8 +70,9 @@ class GoodInverse(NamedTuple):
         w = jnp.where(kept, shift(c) - mu * c, 0)
         # the last factor holds the unknown d itself: d (1 - c_last) = g + sum_j w_j d_j
         divisor = 1 - pick(c, before, c.ndim - 1)
-        tiny = jnp.finfo(divisor.dtype).eps ** 0.5
-        sound = (jnp.abs(divisor) > tiny) & jnp.isfinite(jnp.sum(w, -1))
+        eps = jnp.finfo(divisor.dtype).eps
+        sound = (jnp.abs(divisor) > eps**0.5) & jnp.isfinite(jnp.sum(w, -1))
+        sound &= jnp.abs(divisor) < 1 / eps  # what cancels may leave steps that get to 0
         inverse = jnp.where(sound, 1 / jnp.where(sound, divisor, 1), 1)
         w = jnp.where(sound[..., None], w, 0)
         own = (1 - mu) * c
