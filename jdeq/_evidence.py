@@ -73,7 +73,7 @@ class Evidence(NamedTuple):
             noise: by how much rounding may change `residual`.
             damping: the share of the residual that a step makes.
 
-        At the very start a residual is believed, if it is known well enough to be small; and a state
+        At the very start a residual is believed, if it is known well enough to be small. A state
         that stays about as large as it began may be as far from its solution as `tol` allows.
         """
         first = jnp.isinf(self.residual)

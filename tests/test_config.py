@@ -80,8 +80,8 @@ def test_the_option_changes_something(option):
 
 
 def test_a_backward_tolerance_is_relative_to_the_cotangent_in_either_mode():
-    needed = IMPLICIT | {"b_tol": 0.05, "b_max_iter": 30}
-    assert same(run(**needed), run(**needed | {"b_stop_mode": "abs"}))
+    settings = {"ift": True, "b_tol": 0.05, "b_max_iter": 30}
+    assert same(run(True, **settings), run(True, b_stop_mode="abs", **settings))
 
 
 @pytest.mark.parametrize("options", [{"eval_factor": 0.1}, {"eval_f_max_iter": 4}])
