@@ -62,16 +62,11 @@ class Space:
         its range: samples for which that matters are summed again, scaled by a power of two (Blue,
         ACM TOMS 4, 1978).
         """
-        return self._norms(lambda x: (x,), x)[0]
+        return _norms(self, _itself, x)[0]
 
     def gap_and_norm(self, x: PyTree, y: PyTree) -> tuple[Array, Array]:
         """||y - x||, subtracted as precisely as it is summed, and ||y||, of each sample."""
-
-        def vectors(x: PyTree, y: PyTree) -> tuple[PyTree, PyTree]:
-            gap = lambda a, b: b.astype(accumulator(a)) - a.astype(accumulator(a))
-            return jax.tree.map(gap, x, y), y
-
-        gap, norm = self._norms(vectors, x, y)
+        gap, norm = _norms(self, _gap_and_second, x, y)
         return gap, norm
 
     def distance(self, x: PyTree, y: PyTree) -> Array:
@@ -186,26 +181,6 @@ class Space:
 
         return jax.tree.map(leaf, history)
 
-    def _norms(self, vectors: Callable[..., tuple[PyTree, ...]], *operands: PyTree) -> Array:
-        """The norms of `vectors(*operands)`, in a row: (n, *batch)."""
-
-        def squares(*operands: PyTree) -> Array:
-            return jnp.stack([self.dot(x, x) for x in vectors(*operands)])
-
-        def scaled(*operands: PyTree) -> Array:
-            wide = lambda x: jax.tree.map(lambda a: a.astype(plain.dtype), x)
-            xs = zip(vectors(*operands), factors, strict=True)
-            scaled = [self.scale(wide(x), factor) for x, factor in xs]
-            return jnp.stack([self.dot(x, x) for x in scaled])
-
-        plain = squares(*operands)
-        known, limits = lax.stop_gradient(plain), jnp.finfo(plain.dtype)
-        low, high = known < limits.tiny / limits.eps, ~(known <= limits.max)
-        power = 2.0 ** (limits.maxexp // 2 - 1)  # XLA may square it
-        factors = jnp.where(low, power, jnp.where(high, 1 / power, 1)).astype(plain.dtype)
-        total = self._cond(low | high, scaled, lambda *_: plain, *operands)
-        return _root(total) / factors
-
     def _cond(self, mask: Array, work: Callable, spare: Callable, *operands: PyTree) -> Any:
         """`work` if it is needed by any sample of `mask`, or anyway where that is no question."""
         if self.axes:  # no device may branch alone
@@ -243,6 +218,37 @@ class Space:
         if per_sample.ndim == 0:
             return per_sample
         return lax.expand_dims(per_sample, range(self.batch_dims, like.ndim))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)  # eager calls compile it once
+def _norms(space: Space, vectors: Callable[..., tuple[PyTree, ...]], *operands: PyTree) -> Array:
+    """The norms of `vectors(*operands)`, in a row: (n, *batch)."""
+
+    def squares(*operands: PyTree) -> Array:
+        return jnp.stack([space.dot(x, x) for x in vectors(*operands)])
+
+    def scaled(*operands: PyTree) -> Array:
+        wide = lambda x: jax.tree.map(lambda a: a.astype(plain.dtype), x)
+        xs = zip(vectors(*operands), factors, strict=True)
+        scaled = [space.scale(wide(x), factor) for x, factor in xs]
+        return jnp.stack([space.dot(x, x) for x in scaled])
+
+    plain = squares(*operands)
+    known, limits = lax.stop_gradient(plain), jnp.finfo(plain.dtype)
+    low, high = known < limits.tiny / limits.eps, ~(known <= limits.max)
+    power = 2.0 ** (limits.maxexp // 2 - 1)  # XLA may square it
+    factors = jnp.where(low, power, jnp.where(high, 1 / power, 1)).astype(plain.dtype)
+    total = space._cond(low | high, scaled, lambda *_: plain, *operands)
+    return _root(total) / factors
+
+
+def _itself(x: PyTree) -> tuple[PyTree]:
+    return (x,)
+
+
+def _gap_and_second(x: PyTree, y: PyTree) -> tuple[PyTree, PyTree]:
+    gap = lambda a, b: b.astype(accumulator(a)) - a.astype(accumulator(a))
+    return jax.tree.map(gap, x, y), y
 
 
 def _root(square: Array) -> Array:
