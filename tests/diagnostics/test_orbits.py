@@ -108,7 +108,7 @@ def test_a_chaotic_batch_and_its_advice():
     assert plain.nfe == 101
     spoken_of = [int(s.split()[0]) for s in found.advice if "plain iteration" in s]
     assert sum(spoken_of) == 31
-    assert any("damp with tau=0.62, or use anderson (" in s for s in found.advice)  # 1.8 / 2.9
+    assert any("damp with tau=0.62, or use broyden (" in s for s in found.advice)  # 1.8 / 2.9
 
 
 def gain_of_four():
