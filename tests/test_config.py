@@ -84,6 +84,7 @@ def test_a_backward_tolerance_is_relative_to_the_cotangent_in_either_mode():
     assert same(run(True, **settings), run(True, b_stop_mode="abs", **settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"eval_factor": 0.1}, {"eval_f_max_iter": 4}])
 def test_evaluation_options(options):
     assert same(run(), run(**options))
@@ -219,6 +220,7 @@ def test_only_configurations():
         jdeq.get_deq("anderson")  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 def test_evaluation_makes_no_phantom_steps():
     """As in TorchDEQ; nor do they change the state there, with gradients or without."""
     f = lambda a: lambda z: a * z + X

@@ -139,6 +139,7 @@ SHARE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHARE)
 def test_what_is_said_of_random_problems_is_true(name):
     (program,) = (p for p in campaign.programs(campaign.DIRECTIONS) if p.name == name)

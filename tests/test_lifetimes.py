@@ -34,6 +34,7 @@ def loss(w, x, solver, backward):
     return z.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backward", [*BACKWARDS, jdeq.IFT(forward_mode=True)])
 @pytest.mark.parametrize("use", ["value", "gradient"])
 def test_what_an_eager_call_was_given_is_freed(backward, use):
@@ -60,6 +61,7 @@ def test_no_tracer_leaks(solver, backward):
         jax.jit(jax.vmap(run, in_axes=(0, None))).trace(jnp.stack([w, w]), x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backward", ["ift", "phantom", "unroll"])
 def test_no_tracer_leaks_through_a_solver_with_arrays(backward):
     run = lambda tau: loss(jnp.asarray(W), jnp.asarray(X), jdeq.FixedPointIter(tau=tau), backward)

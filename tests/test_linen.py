@@ -105,6 +105,7 @@ class Right(linen.Module):
         return self.cell(x) if self.is_initializing() else solve(self.cell)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [Dense(), linen.jit(Dense)(), linen.remat(Dense)()])
 def test_parameters_made_before_the_solve(cell):
     net = Right(cell)

@@ -35,6 +35,7 @@ def compiled_bytes(solver, z0):
     return analysis.temp_size_in_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
 def test_a_solve_holds_what_it_says(solver):
     """Up to a few copies of the state that the program makes on the way."""
@@ -44,6 +45,7 @@ def test_a_solve_holds_what_it_says(solver):
     assert solver.nbytes(jax.ShapeDtypeStruct(z0.shape, z0.dtype)) == said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["anderson", "broyden", "newton", "gmres", "fallback"])
 @pytest.mark.parametrize("shape", [(240, 3), (2, 5000)])
 def test_memory_does_not_follow_max_iter(solver, shape):
@@ -68,6 +70,7 @@ def test_a_default_history_is_long_enough(update):
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_shine_keeps_all_steps():
     loss = lambda b, **more: jdeq.deq(
         lambda z: 0.9 * jnp.sin(z + b), jnp.zeros((1, 1)), solver="broyden", max_iter=90, **more

@@ -58,6 +58,7 @@ def solve(solver: Any, x=X, w=W, backward: Any = "ift", **more):
     return jdeq.deq(f, jnp.zeros_like(x), solver=solver, backward=backward, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", SOLVERS.values(), ids=SOLVERS)
 def test_arrays_do_what_numbers_do(make):
     """Under jit, one program for all values; rounding may differ as the programs do."""
@@ -72,6 +73,7 @@ def test_arrays_do_what_numbers_do(make):
     assert len(traces) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", SOLVERS.values(), ids=SOLVERS)
 def test_a_setting_per_lane(make):
     tols, taus = jnp.asarray([1e-2, 1e-5, 1e-9]), jnp.asarray([1.0, 0.8, 0.9])
@@ -148,6 +150,7 @@ def test_unrolling_reaches_the_settings():
     check_grads(damped, (jnp.asarray(0.6),), order=2, modes=["rev"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_damping_of_phantom_steps_is_differentiated():
     steps = lambda tau: jnp.sum(
         solve("fixed_point_iter", backward=jdeq.PhantomGrad(3, tau=tau), max_iter=2)[0] ** 2
@@ -155,6 +158,7 @@ def test_a_damping_of_phantom_steps_is_differentiated():
     check_grads(steps, (jnp.asarray(0.7),), order=1, modes=["rev", "fwd"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_backward_tolerance_per_lane():
     def error(tol):
         backward = jdeq.IFT("fixed_point_iter", tol=tol, max_iter=200)

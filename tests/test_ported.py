@@ -95,6 +95,7 @@ def test_solver_options_in_a_configuration():
             make(**options)
 
 
+@pytest.mark.slow
 def test_a_norm_that_nothing_could_be_applied_to():
     config = jdeq.DEQConfig(norm_type="weight_norm")
     with pytest.raises(ValueError, match=r"norm_type='weight_norm': .*jdeq.nn.DEQ\(cell, config\)"):

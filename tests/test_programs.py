@@ -52,6 +52,7 @@ USES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_a_second_call_compiles_nothing_and_sees_new_values(use):
     w, x = 0.5 * W, X + 1
@@ -76,6 +77,7 @@ def test_other_settings_are_other_programs():
     )
 
 
+@pytest.mark.slow
 def test_what_f_closes_over_may_change_between_calls():
     held = {"c": 1.0, "array": np.ones(2)}
     inner = jax.jit(lambda z: 0.5 * z + jnp.asarray(held["array"]))
@@ -104,6 +106,7 @@ def cosine(slope):
     return f
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backward", ["ift", "phantom", "jfb", "unroll"])
 def test_custom_derivatives_are_told_apart(backward):
     """Equal values, other rules: gradients and Newton steps follow the rule of their own f."""
@@ -137,6 +140,7 @@ NUMBERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", ["value", "gradient"])
 @pytest.mark.parametrize("f", NUMBERS.values(), ids=NUMBERS)
 def test_python_numbers_are_no_reason_to_compile(f, use):
@@ -153,6 +157,7 @@ def test_python_numbers_are_no_reason_to_compile(f, use):
     np.testing.assert_allclose(got, jax.jit(lambda: run(0.3))(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_programs_kept_are_bounded():
     for i in range(_programs.PROGRAMS + 8):
         jax.eval_shape(lambda z, i=i: jdeq.deq(lambda z: z**i, z)[0], X)  # an int: a program each

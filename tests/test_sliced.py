@@ -29,6 +29,7 @@ def test_no_iteration_is_lost(max_iter, n_states, indexing, lengths):
     assert slice_lengths(max_iter, n_states, indexing) == lengths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options, applications",
     [
@@ -47,6 +48,7 @@ def test_where_the_states_are(options, applications):
     np.testing.assert_allclose(got, [reached(n) for n in applications], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_no_gradient_passes_from_slice_to_slice():
     """Each state has the slope of its own phantom steps, here 1, 1 + 1/2 and 1."""
     options = {"core": "sliced", "n_states": 3, "f_max_iter": 6, "grad": (1, 2, 1)}

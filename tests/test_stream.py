@@ -42,6 +42,7 @@ def test_each_request_gets_what_it_gets_alone(solver, slots, halvings):
     assert info.nfe <= -(-int(np.sum(alone.steps + 1)) // min(slots, N)) + 61
 
 
+@pytest.mark.slow
 def test_a_broken_request_hurts_no_other():
     x = jnp.linspace(0.1, 0.8, 12)[:, None].at[5].set(jnp.inf)
     z, info = jdeq.solve_stream(lambda z, x: x * z + 1, x, slots=4, max_iter=200)

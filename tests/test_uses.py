@@ -108,6 +108,7 @@ USES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", USES)
 @solvers
 def test_agrees_with_the_closed_form(solver, use):
@@ -123,6 +124,7 @@ def test_eagerly(solver):
     np.testing.assert_allclose(jax.grad(loss)(W), want, atol=1e-9)
 
 
+@pytest.mark.slow
 @solvers
 def test_gradient_of_a_module_that_is_closed_over(solver):
     s = solve_with(SOLVERS[solver])

@@ -24,6 +24,7 @@ def slope(a, b, dtype, solver):
     return np.asarray(gradient, np.float64), np.asarray(info.converged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [jdeq.Anderson, jdeq.Broyden])
 def test_finite_where_the_inverse_is_not_in_range(solver):
     """It has entries of 1e6, more than float16 can hold."""
@@ -32,6 +33,7 @@ def test_finite_where_the_inverse_is_not_in_range(solver):
     assert np.all(np.isfinite(gradient))
 
 
+@pytest.mark.slow
 def test_right_where_it_fits():
     a, b = 0.3 * np.eye(6) + 0.2 * np.eye(6, k=1), np.ones((4, 6))
     gradient, converged = slope(a, b, "float16", jdeq.Anderson(tol=3e-3, max_iter=20))
@@ -39,6 +41,7 @@ def test_right_where_it_fits():
     np.testing.assert_allclose(gradient, np.ones((4, 6)) @ np.linalg.inv(np.eye(6) - a), rtol=2e-2)
 
 
+@pytest.mark.slow
 def test_forward_mode_and_keys():
     key = jax.random.key(0)
 

@@ -88,6 +88,7 @@ def test_batch_dims_must_count_axes(batch_dims):
         jdeq.deq(halve, jnp.ones(2), batch_dims=batch_dims)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

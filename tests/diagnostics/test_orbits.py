@@ -44,6 +44,7 @@ def spiral(rate):
     return lambda z: rate * turn @ z + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_chaos_does_not_contract(dtype):
     # their fixed points repel: the slope of the logistic map is 2 - r, Henon's largest is -1.92

@@ -94,6 +94,7 @@ def test_growth_against_golden_eigenvalues(name):
     np.testing.assert_allclose(found, arrays[f"power_{name}__true_radius"], rtol=0.02)
 
 
+@pytest.mark.slow
 def test_samples_and_leaves():
     f, params, z0 = tanh_system()
     z, _ = jdeq.deq(lambda z: f(params, z), z0, solver="broyden", max_iter=60)

@@ -51,6 +51,7 @@ def split(fn, check_vma=True):
     )
 
 
+@pytest.mark.slow
 @EACH
 @pytest.mark.parametrize("check_vma", [True, False], ids=["vma", "no vma"])
 def test_a_state_split_over_devices_is_solved_as_one(solver, check_vma):
@@ -79,6 +80,7 @@ def test_what_is_reported_is_of_the_whole():
     np.testing.assert_allclose(relative, want.rel_residual, rtol=1e-3)
 
 
+@pytest.mark.slow
 @EACH
 def test_lanes_that_are_coupled(solver):
     """`pmean` and `ppermute` over the lanes of a `vmap`, in value and gradient."""
@@ -104,6 +106,7 @@ def test_lanes_that_are_coupled(solver):
     np.testing.assert_allclose(got, jax.grad(loss(alone))(x), rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["fixed_point_iter", "anderson", "newton", "fallback"])
 def test_devices_that_share_parameters_keep_in_step(solver):
     """Samples of their own, which need different numbers of iterations, and gathered weights."""

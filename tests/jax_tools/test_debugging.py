@@ -33,6 +33,7 @@ def tanh(z, x):
     return jnp.tanh(0.5 * z + x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("solver", "backward"), PAIRS)
 def test_sound_solves_hand_out_neither_nan_nor_infinity(no_nan, solver, backward):
     run = jax.value_and_grad(
@@ -43,18 +44,21 @@ def test_sound_solves_hand_out_neither_nan_nor_infinity(no_nan, solver, backward
     assert np.all(np.isfinite(info.abs_trace)) and np.all(np.isfinite(gradient))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backward", BACKWARDS)
 def test_eager_solves_under_debug_nans(no_nan, backward):
     run = lambda x: loss(x, tanh, solver="anderson", backward=backward)
     jax.value_and_grad(run, has_aux=True)(X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", AFFINE)
 def test_affine_solves_under_debug_nans(no_nan, solver):
     run = lambda x: loss(x, lambda z, x: 0.5 * z + x, solver=solver, backward=jdeq.IFT(solver))
     jax.jit(jax.value_and_grad(run, has_aux=True))(X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["MAX_ITER", "STALLED"])
 @pytest.mark.parametrize("solver", EASY)
 def test_failures_that_are_no_nan_pass_debug_nans(no_nan, solver, status):
@@ -63,6 +67,7 @@ def test_failures_that_are_no_nan_pass_debug_nans(no_nan, solver, status):
     jax.jit(lambda x: loss(x, f, solver=solver, **options))(X)
 
 
+@pytest.mark.slow
 def test_other_uses_pass_debug_nans(no_nan):
     one = lambda x: jdeq.deq(lambda z: tanh(z, x), jnp.zeros(3), batch_dims=0, n_states=3)
     jax.jit(jax.vmap(one))(X)
@@ -89,6 +94,7 @@ def checked(z, x):
     return 0.5 * z + 0.5 + 0 * x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "use"),
     [(s, "grad") for s in EASY] + [("broyden", u) for u in ("plain", "jit", "vmap")],
@@ -106,7 +112,16 @@ def test_a_failed_check_in_f_comes_out(solver, use):
     assert checkify.checkify(lambda x: loss(x, tanh, solver=solver)[0])(X)[0].get() is None
 
 
-@pytest.mark.parametrize(("solver", "backward"), PAIRS)
+@pytest.mark.slow
+@pytest.mark.parametrize(  # a fallback has Anderson, Broyden and Newton
+    ("solver", "backward"),
+    [
+        ("simple_fixed_point_iter", "ift"),
+        ("fallback", "ift"),
+        ("broyden", "phantom"),
+        ("broyden", "unroll"),
+    ],
+)
 def test_automatic_checks_name_what_f_does_and_nothing_else(solver, backward):
     run = lambda f: jax.jit(jax.grad(lambda x: loss(x, f, solver=solver, backward=backward)[0]))
     with jax.numpy_dtype_promotion("standard"):  # checkify's own sums of indices

@@ -19,6 +19,7 @@ SOLVERS = (
 W = 0.3 * jnp.eye(4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_batch_and_features_unknown(solver):
     """Value and gradient; two leaves, one of which mixes its entries."""

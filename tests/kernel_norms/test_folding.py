@@ -83,6 +83,7 @@ def test_folding_finds_norms_wherever_they_are(wrap):
     assert isinstance(deep.one, wrap)  # the original is as it was
 
 
+@pytest.mark.slow
 @wrappers
 def test_the_gradient_through_a_fold_is_that_of_the_wrapper(wrap):
     norm = wrap(nnx.Linear(4, 4, param_dtype=jnp.float64, rngs=nnx.Rngs(0)))

@@ -32,6 +32,7 @@ def set_vectors(norm, u, v):
     norm.vectors[""]["v"].set_value(jnp.asarray(v))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["prefix"])
 def test_torchdeq(case):
     make, axes = MODULES[case["module"]]
@@ -252,6 +253,7 @@ def test_bad_options_are_named(options, message):
         jdeq.nn.SpectralNorm(linear(), **options)
 
 
+@pytest.mark.slow
 def test_a_module_that_cannot_be_written_to():
     norm = jdeq.nn.SpectralNorm(linear())
     with pytest.raises(TypeError, match="pass it as an argument.*module.eval()"):

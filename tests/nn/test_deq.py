@@ -108,6 +108,7 @@ def test_the_start_state():
         layer()({"x": X})
 
 
+@pytest.mark.slow
 def test_functions_linen_and_equinox_cells():
     x = X[:, :3]
     function = lambda z, x: jnp.tanh(0.2 * z + x)

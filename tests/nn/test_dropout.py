@@ -38,6 +38,7 @@ def layer(cell=None, **options):
     return jdeq.nn.DEQ(cell or Cell(), jdeq.DEQConfig(**options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", load_cases("dropout"), ids=lambda case: case["cls"])
 def test_golden_shapes_and_values(case):
     options = {} if case["token_first"] is None else {"token_first": case["token_first"]}
@@ -127,6 +128,7 @@ def test_evaluation_drops_nothing_and_training_wants_a_key():
     assert np.any(deq(X, key=KEY)[0] == 0)
 
 
+@pytest.mark.slow
 def test_another_batch_size_is_no_trouble():
     deq = layer()
     assert [deq(X[:n], key=KEY)[0].shape for n in (8, 3, 0)] == [(8, 6), (3, 6), (0, 6)]
@@ -138,6 +140,7 @@ BACKWARDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKWARDS)
 def test_gradients_are_those_of_the_function_with_this_mask(name):
     rngs = nnx.Rngs(0)
@@ -197,6 +200,7 @@ def test_a_stack_of_layers_has_a_mask_each():
     assert nnx.jit(layer(deep))(X, key=KEY)[1].converged.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
 def test_masks_do_not_depend_on_the_mesh(kind):
     mesh = jax.make_mesh((8,), ("batch",), axis_types=(kind,))

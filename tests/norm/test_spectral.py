@@ -34,6 +34,7 @@ def from_torch(u, v, shape, channel):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["prefix"])
 def test_torchdeq(case):
     want, channel = fields(WEIGHTS, case["prefix"]), case["channel_dim"]
@@ -194,6 +195,7 @@ def test_jit_vmap_and_scan():
     np.testing.assert_allclose(carried["kernel"].u, at_once["kernel"].u, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_equinox_modules():
     mlp = equinox.nn.MLP(3, 2, 5, 1, key=jax.random.key(0))
     state = jdeq.norm.spectral_state(mlp, channel_axis=0, n_power_iterations=1000)

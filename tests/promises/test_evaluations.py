@@ -88,12 +88,14 @@ def test_before_and_after_the_phantom_steps():
     assert "alone" not in repr(alone)
 
 
+@pytest.mark.slow
 def test_an_empty_batch():
     for how in CASES.values():
         info = jdeq.deq(lambda z: 0.5 * z, jnp.zeros((0, 3)), **how)[1]
         assert info.nfe == 0 and info.solver_status.shape == (0,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_dims", [0, 1])
 def test_a_lane_counts_what_it_takes_alone(batch_dims):
     gains = jnp.array([0.1, 0.5, 0.9])

@@ -124,6 +124,7 @@ def test_a_diverging_backward_solve_gives_the_jacobian_free_gradient(max_iter):
     np.testing.assert_allclose(got, want, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_ift_gives_no_gradient_to_the_start():
     loss = lambda z0: jdeq.deq(lambda z: 0.5 * z + 1, z0)[0].sum()
     np.testing.assert_array_equal(jax.grad(loss)(jnp.ones((2, 3))), 0)

@@ -16,6 +16,7 @@ from ..tolerances import rounding
 from .solvers import SOLVERS, STOPPING
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_mode", ["abs", "rel"])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_residual_reported_is_that_of_the_state_returned(solver, stop_mode):
@@ -59,6 +60,7 @@ def test_a_tolerance_beyond_the_dtype_ends_in_stalled():
     assert info.nfe < 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, FLOAT16, jnp.float32, jnp.float64])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_precision_reaches_its_own_resolution(solver, dtype):

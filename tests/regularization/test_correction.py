@@ -64,6 +64,7 @@ def test_the_loss_may_be_per_sample_and_gamma_traced():
     np.testing.assert_allclose(jax.jacobian(loss)(0.0), [6, 6])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backward", ["ift", jdeq.PhantomGrad(4, sup_gap=2)])
 def test_gradients_pass_through_the_states(backward):
     def loss(a, gamma):
@@ -76,6 +77,7 @@ def test_gradients_pass_through_the_states(backward):
     assert more > 1.3 * last
 
 
+@pytest.mark.slow
 def test_jacobian_correction_sums_over_the_states():
     f = lambda z: jnp.tanh(z) ** 2
     signs: Any = {"distribution": "rademacher"}

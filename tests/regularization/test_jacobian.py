@@ -103,6 +103,7 @@ def test_the_gradient_next_to_ift_is_that_of_finite_differences(detach):
     assert abs(slope) > 1e-3
 
 
+@pytest.mark.slow
 def test_what_is_not_smooth_has_a_finite_gradient():
     conv = nnx.Conv(2, 2, (3, 3), rngs=nnx.Rngs(0))
 

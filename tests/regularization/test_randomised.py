@@ -63,6 +63,7 @@ def test_golden_mixed_init():
         assert within(nonzero.mean(), 0, 1 / np.sqrt(nonzero.size))
 
 
+@pytest.mark.slow
 def test_mixed_init_of_shapes_arrays_and_trees():
     init = lambda like, *dtype: jdeq.mixed_init(KEY, like, *dtype)
     assert init(3).shape == (3,) and init(()).shape == () and init([2, 3]).shape == (2, 3)
@@ -125,6 +126,7 @@ def test_path_dependence_shows_in_the_samples_that_have_it(starts):
     assert np.all(found.alignment[2:] < 0.9) and np.all(found.distance[2:] > 1.9)
 
 
+@pytest.mark.slow
 def test_starting_at_the_solutions_of_others():
     start = jnp.array([[1.0], [1.0], [1.0], [-1.0]])
     score = lambda key, z0: jdeq.path_independence(bistable, z0, key, max_iter=200, tol=1e-6)
@@ -138,6 +140,7 @@ def test_scores_of_solves_that_did_not_arrive_are_marked():
     assert not jdeq.path_independence(bistable, jnp.ones((4, 1)), KEY, max_iter=1).converged.any()
 
 
+@pytest.mark.slow
 def test_solutions_of_zero_are_aligned():
     found = jdeq.path_independence(
         lambda z: 0 * z, jnp.ones((2, 3)), KEY, starts="noise", stop_mode="abs"
@@ -146,6 +149,7 @@ def test_solutions_of_zero_are_aligned():
     np.testing.assert_array_equal(found.distance, 0)
 
 
+@pytest.mark.slow
 def test_what_path_independence_refuses():
     score = lambda z, **how: jdeq.path_independence(lambda z: 0.5 * z, z, KEY, **how)
     with pytest.raises(ValueError, match="starts"):

@@ -67,6 +67,7 @@ def test_options_are_checked():
         jdeq.Broyden(update="ugly")  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", ["good", "bad"])
 def test_tiny_steps_can_be_unrolled(update):
     """In float32, where 1 / |d|^2 is finite but its derivative, 1 / |d|^4, is not."""

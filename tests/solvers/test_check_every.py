@@ -36,6 +36,7 @@ def test_nothing_changes_but_how_often_is_asked(solver, every, max_iter):
     assert seldom.nfe == -(-int(once.nfe) // every) * every
 
 
+@pytest.mark.slow
 def test_shine_finds_its_history_unharmed():
     """Passes beyond the last one would write over the first directions."""
     x = jnp.linspace(-1, 1, 24).reshape(4, 6)

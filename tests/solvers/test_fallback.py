@@ -50,6 +50,7 @@ def test_evaluations_are_those_of_each_sample():
     assert len(calls) == info.nfe == info.steps.max() + 1  # the second stage evaluates nothing
 
 
+@pytest.mark.slow
 def test_vmap_gradient_and_states():
     one = lambda rate: jdeq.deq(
         lambda z: rate * z + 1, jnp.zeros(2), solver=BOTH, batch_dims=0, indexing=(2, 35)
@@ -61,6 +62,7 @@ def test_vmap_gradient_and_states():
     np.testing.assert_allclose(slope, 2 / (1 - RATE[:, 0]) ** 2, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_by_name_the_iterations_are_shared():
     solver = jdeq.Fallback(("anderson", "broyden"), max_iter=41, tol=1e-4)
     assert [s.max_iter for s in solver.stages] == [21, 20]
@@ -77,6 +79,7 @@ def test_a_run_time_limit_counts_over_the_stages():
         assert info.nfe == n + 1 + (n > 30)  # the second stage measures where it starts
 
 
+@pytest.mark.slow
 def test_by_default_the_last_word_is_newtons():
     """Plain iteration wanders, Anderson and Broyden fail, on tanh of 4 times a rotation."""
     w = 4 * jax.random.orthogonal(jax.random.key(0), 32)
@@ -90,6 +93,7 @@ def test_by_default_the_last_word_is_newtons():
         jdeq.deq(wandering, x, solver="fallback", backward="unroll")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 4, 100])
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0, 0)])
 def test_nothing_to_solve(shape, every):

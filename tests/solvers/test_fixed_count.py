@@ -13,6 +13,7 @@ f = lambda z: 0.5 * z + B  # exactly solved long before the last iteration
 SOLVERS = ["fixed_point_iter", "anderson", "broyden"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [*SOLVERS, "newton", "fallback"])
 def test_all_iterations_are_made(solver):
     z, info = jdeq.deq(f, jnp.zeros_like(B), solver=solver, tol=0, max_iter=72)
@@ -31,6 +32,7 @@ def test_as_a_value_and_by_configuration(solver):
     assert info.nfe == 73 and not np.any(info.converged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [*SOLVERS, "gmres", "bicgstab", "cg", "neumann"])
 def test_backward(solver):
     seen = []

@@ -45,6 +45,7 @@ def test_the_history_takes_half_the_memory():
         assert held(name(history_dtype="bfloat16")) < 0.65 * held(name())
 
 
+@pytest.mark.slow
 def test_the_same_dtype_changes_nothing():
     f, z0 = problem()
     for name in ("anderson", "broyden"):

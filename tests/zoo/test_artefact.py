@@ -98,6 +98,7 @@ def test_log_probabilities_are_those_of_the_loss():
     np.testing.assert_allclose(-at, want, rtol=close)
 
 
+@pytest.mark.slow
 def test_the_ending_of_the_name_chooses(toy, tmp_path, capsys):
     (tmp_path / "all.txt").write_text(TEXT)
     out = tmp_path / "run"

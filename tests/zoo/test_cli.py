@@ -112,6 +112,7 @@ def test_list_names_models_presets_and_counts(capsys):
     assert "mdeq" in shown and "159,034" in shown and "11,099,998" in shown
 
 
+@pytest.mark.slow
 def test_the_last_line_is_the_test_metric(trained, capsys):
     assert run("eval", "mdeq", "--checkpoint", trained) == 0
     last = capsys.readouterr().out.splitlines()[-1]
@@ -131,6 +132,7 @@ def test_evaluation_repeats_the_training_figures(trained, capsys):
     assert f"residual {rows[-1]['residual']:.1e}" in shown
 
 
+@pytest.mark.slow
 def test_evaluation_takes_other_solver_options(trained, capsys):
     run("eval", "mdeq", "--checkpoint", trained)
     short = capsys.readouterr().out

@@ -39,6 +39,7 @@ def test_what_needs_no_model_takes_no_time(argv):
     cpu_seconds(sys.executable, "-c", program, *argv.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", model_names())
 def test_the_kept_listing_is_what_is_counted(name):
     expected = counted(get_task(name))

@@ -215,6 +215,7 @@ def test_an_evaluation_is_filled_up_to_equal_parts(toy_config, toy_data):
     assert len(eight.trace) == len(one.trace)
 
 
+@pytest.mark.slow
 def test_eval_needs_not_split_the_batch_of_training(toy_config, tmp_path, capsys):
     (tmp_path / "all.txt").write_text(TEXT)
     data = ("--data", tmp_path)

@@ -242,6 +242,7 @@ def test_the_first_equilibria_of_different_words_differ(fan_in):
         assert spread < 0.2
 
 
+@pytest.mark.slow
 def test_learning_rate():
     schedule = TASK.rate(TrainConfig(steps=150_000, lr=2.0))
     at = lambda step: float(jnp.asarray(schedule(step)))

@@ -65,6 +65,7 @@ def test_shapes_for_every_branch_count(n, downsample_times):
     assert info.rel_residual.shape == (5,)
 
 
+@pytest.mark.slow
 def test_one_branch_is_the_block_alone():
     model = MDEQ(sizes(1), DEQ, rngs=nnx.Rngs(0))
     cell = plain_cell(model)
@@ -74,6 +75,7 @@ def test_one_branch_is_the_block_alone():
     assert not cell.fuse_layers and not cell.post_fuse_layers
 
 
+@pytest.mark.slow
 def test_initial_weights():
     model = MDEQ(PRESETS["cifar-small"].model, DEQ, rngs=nnx.Rngs(0))
     norm = model.full_stage.cell
