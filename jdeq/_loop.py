@@ -128,7 +128,7 @@ class Stepper(Protocol):
     def init(self, space: Space, z0: PyTree) -> Any: ...
     def step(self, space: Space, k: Array, z: PyTree, fz: PyTree, state: Any) -> Any: ...
     def recovers(self, state: Any) -> Array | bool: ...
-    def inform(self, state: Any, going: Array) -> Any: ...
+    def inform(self, state: Any, going: Array, size: Array) -> Any: ...
     def freeze(self, space: Space, moving: Array, new: Any, old: Any) -> Any: ...
 
 
@@ -213,7 +213,8 @@ def advance(
     z = space.where(residual.finite, c.z, best.z)
     fz = space.where(residual.finite, fz, z)
     moving = (best.status == Status.MAX_ITER) & (c.k < limit)
-    z_next, state = solver.step(space, c.k, z, fz, solver.inform(c.solver, moving))
+    told = solver.inform(c.solver, moving, jnp.where(residual.finite, residual.abs, 0))
+    z_next, state = solver.step(space, c.k, z, fz, told)
     state = solver.freeze(space, moving, state, c.solver)
     z_next = space.where(moving, z_next, z)
     nothing = moving & residual.finite & evidence.vanished(residual.abs, residual.size)
@@ -234,8 +235,8 @@ def _is_near(
     noise = eps * residual.size
     left = jnp.maximum(residual.abs, noise / 8)
     share = jnp.where(left > 0, left / jnp.maximum(c.best.abs_residual, left), 0)
-    way = space.distance_where(mask, *lax.stop_gradient((c.z, c.best.z)))
-    return way * share <= evidence.reach(residual.abs + noise, residual.size)
+    way = space.distance_where(mask, *lax.stop_gradient((c.z, c.best.z)), residual.size)
+    return residual.size * (way * share) <= evidence.reach(residual.abs + noise, residual.size)
 
 
 def outcome(c: Progress, max_iter: int) -> Solution:

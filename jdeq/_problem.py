@@ -66,8 +66,12 @@ class Problem:
         limit: Array | None = None,
         indexing: tuple[int, ...] = (),
         warn: bool = False,
+        ordinary: bool = False,
     ) -> "Problem":
-        """Traces and checks `f` and `z0`; raises as `check_state` and `hoist` do."""
+        """Traces and checks `f` and `z0`; raises as `check_state` and `hoist` do.
+
+        `ordinary`: of vectors that are scaled, see `Space`.
+        """
         z0 = check_state(z0, batch_dims)
         function, consts, z0 = hoist(f, z0)
         bound = jnp.asarray(solver.max_iter, jnp.int32)
@@ -81,7 +85,7 @@ class Problem:
             z0=z0,
             limit=limit.reshape((1,) * batch_dims),
             solver=solver,
-            space=Space(batch_dims, *axes_of(function, z0)),
+            space=Space(batch_dims, *axes_of(function, z0), ordinary=ordinary),
             indexing=indexing,
             warn=warn,
         )

@@ -31,11 +31,14 @@ class Space:
     Under `shard_map`, or `vmap` with an `axis_name`, the vector of a sample may be split over
     `axes`: its entries are those of all devices, or lanes, and sums run over them. Along the axes
     `in_step` lie samples of their own whose solves have to make the same number of iterations.
+
+    Vectors that are scaled already are of `ordinary` size: their squares are in range.
     """
 
     batch_dims: int
     axes: tuple[str, ...] = ()
     in_step: tuple[str, ...] = ()
+    ordinary: bool = False
 
     def batch_shape(self, x: PyTree) -> tuple[int, ...]:
         return jax.tree.leaves(x)[0].shape[: self.batch_dims]
@@ -73,11 +76,18 @@ class Space:
         """||x - y|| of each sample, subtracted as precisely as it is summed."""
         return self.gap_and_norm(y, x)[0]
 
-    def distance_where(self, mask: Array, x: PyTree, y: PyTree) -> Array:
-        """||x - y|| of the samples where `mask` holds; of others that, or 0 if a CPU is spared."""
+    def distance_where(self, mask: Array, x: PyTree, y: PyTree, unit: Array) -> Array:
+        """||x - y|| / unit of the samples where `mask` holds; of others that, or 0.
 
-        none = lambda x, y: jnp.zeros_like(self.dot(x, x))
-        return self._cond(mask, self.distance, none, x, y)
+        `unit` (*batch,) is about the size of `x`: so the squares are in range.
+        """
+
+        def distance(x: PyTree, y: PyTree) -> Array:
+            gap, _ = _gap_and_second(y, x)
+            gap = self.scale(gap, 1 / jnp.where(unit > 0, unit, 1))
+            return jnp.sqrt(self.dot(gap, gap))
+
+        return self._cond(mask, distance, lambda *_: jnp.zeros_like(unit), x, y)
 
     def add(self, x: PyTree, y: PyTree, scale: ArrayLike = 1) -> PyTree:
         """x + scale * y, where `scale` is a number or one number per sample."""
@@ -234,6 +244,8 @@ def _norms(space: Space, vectors: Callable[..., tuple[PyTree, ...]], *operands: 
         return jnp.stack([space.dot(x, x) for x in scaled])
 
     plain = squares(*operands)
+    if space.ordinary:
+        return _root(plain)
     known, limits = lax.stop_gradient(plain), jnp.finfo(plain.dtype)
     low, high = known < limits.tiny / limits.eps, ~(known <= limits.max)
     power = 2.0 ** (limits.maxexp // 2 - 1)  # XLA may square it

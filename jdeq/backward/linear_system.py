@@ -56,6 +56,7 @@ def solve_linear(
     y0 = unit if start is None else rescale(start, -1)
     if solver.tol is not None:
         solver = solver.with_absolute_tol()
-    problem = Problem.build(lambda y: space.add(unit, apply(y)), y0, solver, batch_dims=batch_dims)
+    f = lambda y: space.add(unit, apply(y))
+    problem = Problem.build(f, y0, solver, batch_dims=batch_dims, ordinary=True)
     solution = solve(problem)
     return rescale(solution.z, 1), problem, solution

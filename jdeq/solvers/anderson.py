@@ -32,8 +32,8 @@ class AndersonState(NamedTuple):
     changes themselves (type II) or those of z (type I); `shares` (*batch, m - 1) holds <test_i, g>,
     newest first. `mixed`, `g`: z + tau g and g of the last iterate that was accepted; `search`:
     where the line search stands (None without one); `moving` (*batch,) bool: whose window moves on
-    (None: everybody's, also that of samples which have stopped). `|g|` was `record` (*batch,) at
-    iteration `since` (*batch,) int32, and has not been half of it again.
+    (None: everybody's, also that of samples which have stopped). `|g|` was `record` (*batch,)
+    `since` (*batch,) int32 iterations, and has not been half of it again.
     """
 
     moves: PyTree
@@ -138,15 +138,20 @@ class Anderson(IterativeSolver, InverseEstimator):
         g = space.sub(fz, z)
         if state.search is None:
             z_next, state = self._mix(space, k, z, g, fz, state)
-            return self._unstick(space, k, z, g, z_next, state)
+            return self._unstick(space, z, g, z_next, state)
         now = space.norm(g)
         again = state.search.rejects(k, now)  # back to the last iterate: an empty difference
         z, g = space.where(again, (state.search.base, state.g), (z, g))
         z_next, new = self._mix(space, k, z, g, space.add(z, g), state)
-        z_next, new = self._unstick(space, k, z, g, z_next, new)
+        z_next, new = self._unstick(space, z, g, z_next, new)
         d = space.sub(z_next, z)
         search = state.search.follow(space, z, now, again, d, 1.0)
         return space.add(z, d, search.length), new._replace(search=search)
+
+    def inform(self, state: AndersonState, going: Array, size: Array) -> AndersonState:
+        halved = size < 0.5 * state.record
+        record = jnp.where(halved, size, state.record)
+        return state._replace(record=record, since=jnp.where(halved, 0, state.since + 1))
 
     def recovers(self, state: AndersonState) -> Array | bool:
         return False if state.search is None else state.search.can_cut()
@@ -219,7 +224,7 @@ class Anderson(IterativeSolver, InverseEstimator):
         )
 
     def _unstick(
-        self, space: Space, k: Array, z: PyTree, g: PyTree, z_next: PyTree, state: AndersonState
+        self, space: Space, z: PyTree, g: PyTree, z_next: PyTree, state: AndersonState
     ) -> tuple[PyTree, AndersonState]:
         """`z_next`, or a damped plain step for the samples that `patience` has run out for."""
         patience = self.patience
@@ -227,12 +232,8 @@ class Anderson(IterativeSolver, InverseEstimator):
             patience = 2 * self.m if self.lam_mode == "relative" else 0
         if patience == 0:
             return z_next, state
-        size = space.norm(g)
-        halved = size < 0.5 * state.record
-        record = jnp.where(halved, size, state.record)
-        since = jnp.where(halved, k, state.since)
-        stuck = k - since >= patience
-        state = state._replace(record=record, since=jnp.where(stuck, k, since))
+        stuck = state.since >= patience
+        state = state._replace(since=jnp.where(stuck, 0, state.since))
         return space.where(stuck, space.add(z, g, 0.5), z_next), state
 
     def remembering(self) -> "Anderson":

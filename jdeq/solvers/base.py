@@ -176,8 +176,13 @@ class IterativeSolver(Solver):
         """Whether a step may go further than the residual."""
         return True
 
-    def inform(self, state: Any, going: Array) -> Any:
-        """The state for `step`, given which samples go on after this pass: others need no work."""
+    def inform(self, state: Any, going: Array, size: Array) -> Any:
+        """The state for `step`, given what the loop knows, all `(*batch,)`.
+
+        Args:
+            going: which samples go on after this pass: others need no work.
+            size: `||f(z_k) - z_k||`, 0 where that is not finite.
+        """
         return state
 
     def freeze(self, space: Space, moving: Array, new: Any, old: Any) -> Any:

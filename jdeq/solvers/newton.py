@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._checks import check_int, check_scalar
-from .._loop import Solution, measure
+from .._loop import Solution
 from .._space import PyTree, Space, put
 from .base import IterativeSolver, Solver
 from .linear.affine import Log, Rule, divide
@@ -32,7 +32,8 @@ class NewtonState(NamedTuple):
     were in vain, `left` (*batch,) the share of the residual that the linear model leaves after all
     of `s`, `made` (*batch, passes) int32 the evaluations of each step: a linearisation and its
     products. `others` is a history of earlier directions for which the products did not suffice,
-    where `given` (*batch, l) holds; `going` (*batch,) bool says who goes on.
+    where `given` (*batch, l) holds; `going` (*batch,) bool says who goes on, `size` (*batch,) is
+    the residual norm, see `inform`.
     """
 
     base: PyTree
@@ -45,6 +46,7 @@ class NewtonState(NamedTuple):
     others: PyTree
     given: Array
     going: Array
+    size: Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,17 +141,17 @@ class _Iteration(IterativeSolver):
             others=space.history(z0, size),
             given=jnp.broadcast_to(zero[..., None] > 0, (*zero.shape, size)),
             going=zero == 0,
+            size=zero,
         )
 
-    def inform(self, state: NewtonState, going: Array) -> NewtonState:
-        return state._replace(going=going)
+    def inform(self, state: NewtonState, going: Array, size: Array) -> NewtonState:
+        return state._replace(going=going, size=size)
 
     def recovers(self, state: NewtonState) -> Array:
         return jnp.isfinite(state.record) & (state.length > SHORTEST)
 
     def step(self, space: Space, k, z: PyTree, fz: PyTree, state: NewtonState):
-        residual = measure(space, z, fz)
-        size = residual.abs
+        size = state.size
         tol = self.tolerance(*jax.tree.leaves(z))
         finite = size > 0  # else the loop has put the best state here, see `recovers`
         halved, shortest = state.tries >= self.newton.backtracks, state.length <= SHORTEST
@@ -159,7 +161,7 @@ class _Iteration(IterativeSolver):
             | shortest
         )
         most = self._most(space, z)
-        solving = accepted & residual.finite & state.going
+        solving = accepted & state.going
         eta, limit = self._forcing(size, state, most)
         rule = Rule(self.stop_mode, MARGIN * tol, limit, eta * size)
         # an iteration in which all samples cut a step short, or stop, need not linearise
@@ -193,6 +195,7 @@ class _Iteration(IterativeSolver):
             others=others,
             given=given,
             going=state.going,
+            size=size,
         )
 
     def _forcing(self, size: Array, state: NewtonState, most: int) -> tuple[Array, Array]:
