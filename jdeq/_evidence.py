@@ -63,7 +63,13 @@ class Evidence(NamedTuple):
         return size + residual <= VANISHED * self.start
 
     def holds(
-        self, residual: Array, size: Array, enough: ArrayLike, noise: Array, damping: ArrayLike
+        self,
+        residual: Array,
+        size: Array,
+        enough: ArrayLike,
+        noise: Array,
+        damping: ArrayLike,
+        absolute: bool,
     ) -> Array:
         """Whether a residual that is below the tolerance is that of a solution.
 
@@ -73,8 +79,10 @@ class Evidence(NamedTuple):
             noise: by how much rounding may change `residual`.
             damping: the share of the residual that a step makes.
 
-        At the very start a residual is believed, if it is known well enough to be small. A state
-        that stays about as large as it began may be as far from its solution as `tol` allows.
+            absolute: whether the tolerance is: a state that stays about as large as it began may
+                then be as far from its solution as that allows.
+
+        At the very start a residual is believed, if it is known well enough to be small.
         """
         first = jnp.isinf(self.residual)
         last = jnp.where(first, residual, self.residual)
@@ -84,7 +92,9 @@ class Evidence(NamedTuple):
         gap = last - residual
         to_go = damping * residual * (last / jnp.where(gap > 0, gap, 1))
         error = jnp.where(residual > noise, jnp.where(gap > 0, to_go, jnp.inf), residual)
-        near = (error <= self.reach(surely, size)) | ~self.grown(size)
+        near = error <= self.reach(surely, size)
+        if absolute:
+            near |= ~self.grown(size)
         return jnp.where(first, noise <= enough, fallen & near)
 
     def reach(self, residual: Array, size: Array) -> Array:

@@ -103,7 +103,8 @@ def judge(solver: Any, z: PyTree, residual: Residual, evidence: Evidence) -> Ver
         now, enough = residual.rel, jnp.maximum(tol, eps) * evidence.start
     small = residual.finite & (now < tol)
     noise = eps * residual.size
-    sure = evidence.holds(residual.abs, residual.size, enough, noise, solver.damping)
+    absolute = solver.stop_mode == "abs"
+    sure = evidence.holds(residual.abs, residual.size, enough, noise, solver.damping, absolute)
     return Verdict(now, small, small & sure, tol, eps)
 
 
