@@ -78,7 +78,6 @@ class Evidence(NamedTuple):
             enough: what is small at the size that the state began with.
             noise: by how much rounding may change `residual`.
             damping: the share of the residual that a step makes.
-
             absolute: whether the tolerance is: a state that stays about as large as it began may
                 then be as far from its solution as that allows.
 

@@ -97,13 +97,13 @@ def judge(solver: Any, z: PyTree, residual: Residual, evidence: Evidence) -> Ver
     """What to make of a residual that has arrived in the evidence."""
     leaves = jax.tree.leaves(z)
     tol, eps = solver.tolerance(*leaves), max(float(jnp.finfo(x.dtype).eps) for x in leaves)
-    if solver.stop_mode == "abs":
+    absolute = solver.stop_mode == "abs"
+    if absolute:
         now, enough = residual.abs, tol
     else:
         now, enough = residual.rel, jnp.maximum(tol, eps) * evidence.start
     small = residual.finite & (now < tol)
     noise = eps * residual.size
-    absolute = solver.stop_mode == "abs"
     sure = evidence.holds(residual.abs, residual.size, enough, noise, solver.damping, absolute)
     return Verdict(now, small, small & sure, tol, eps)
 
@@ -218,8 +218,9 @@ def advance(
     z_next, state = solver.step(space, c.k, z, fz, told)
     state = solver.freeze(space, moving, state, c.solver)
     z_next = space.where(moving, z_next, z)
-    nothing = moving & residual.finite & evidence.vanished(residual.abs, residual.size)
+    nothing: Array | bool = False
     if solver.stop_mode == "rel":
+        nothing = moving & residual.finite & evidence.vanished(residual.abs, residual.size)
         zero = space.sub(z, lax.stop_gradient(z))  # that a derivative goes through
         z_next = space.where(nothing, zero, z_next)
     evidence = evidence.leave(residual.abs, residual.finite, nothing)

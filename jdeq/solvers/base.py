@@ -28,12 +28,13 @@ class Solver(Method, abc.ABC):
 
     Args:
         max_iter: most iterations; 0 hands `z0` on, measured.
-        tol: a sample is converged when its residual is below this. A state that has grown must
-            have come near a solution too, by how fast the residual falls: it may have run away, and
-            beside it any residual is small (`Status.DIVERGED`). None: three quarters of the digits
-            of the state's dtype, `eps ** 0.75` (6e-6 in float32, 2e-12 in float64, 3e-2 in
-            bfloat16). A smaller tol than the dtype resolves ends in `Status.STALLED`. 0: no sample
-            stops early, each makes `max_iter` iterations and ends in `Status.MAX_ITER`.
+        tol: a sample is converged when its residual is below this and, by how fast that falls, a
+            solution is near: beside a state that ran away any residual is small
+            (`Status.DIVERGED`). By an absolute tol a state that has not grown is near. None: three
+            quarters of the digits of the state's dtype, `eps ** 0.75` (6e-6 in float32, 2e-12 in
+            float64, 3e-2 in bfloat16). A smaller tol than the dtype resolves ends in
+            `Status.STALLED`. 0: no sample stops early, each makes `max_iter` iterations and ends in
+            `Status.MAX_ITER`.
         stop_mode: `"rel"` compares `||f(z) - z|| / ||f(z)||` with tol, `"abs"` the numerator alone.
             On the way to a solution `z* = 0` no residual is small beside the state: a state that
             has come down to 1e-9 of `||f(z0)||` is tried at 0.
