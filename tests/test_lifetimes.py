@@ -19,11 +19,13 @@ SOLVERS = ("fixed_point_iter", "simple_fixed_point_iter", "anderson", "broyden",
 FALLBACK = jdeq.Fallback(("anderson", "broyden"))
 BACKWARDS = ("ift", "phantom", "jfb", "unroll", "shine")
 PAIRS = [
-    (solver, backward)
-    for solver in (*SOLVERS, FALLBACK)
-    for backward in (*BACKWARDS, jdeq.IFT(forward_mode=True), jdeq.IFT("bicgstab"))
-    if not (backward == "unroll" and solver == "newton")
-    and not (backward == "shine" and solver not in ("anderson", "broyden"))
+    *((solver, "ift") for solver in SOLVERS),
+    *(("broyden", backward) for backward in (*BACKWARDS[1:], jdeq.IFT(forward_mode=True))),
+    ("anderson", "unroll"),
+    ("anderson", "shine"),
+    ("newton", "phantom"),
+    ("newton", jdeq.IFT("bicgstab")),
+    (FALLBACK, "unroll"),
 ]
 
 

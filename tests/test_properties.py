@@ -268,6 +268,6 @@ def test_what_a_solve_says_is_true(case):
 
 @pytest.mark.slow
 @given(cases(SIGNATURES))
-@settings(COMMON, max_examples=800)
+@settings(COMMON, max_examples=300)
 def test_what_a_solve_says_is_true_of_many_random_cases(case):
     check(*case)

@@ -24,8 +24,17 @@ def f(z, x):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("solver", ["fixed_point_iter", "anderson", "broyden"])
-@pytest.mark.parametrize(("slots", "halvings"), [(1, 2), (8, 0), (8, 2), (64, 3)])
+@pytest.mark.parametrize(
+    ("solver", "slots", "halvings"),
+    [
+        ("fixed_point_iter", 1, 2),
+        ("fixed_point_iter", 8, 0),
+        ("anderson", 8, 2),
+        ("anderson", 64, 3),
+        ("broyden", 1, 2),
+        ("broyden", 8, 2),
+    ],
+)
 def test_each_request_gets_what_it_gets_alone(solver, slots, halvings):
     x, options = requests(), {"solver": solver, "max_iter": 60, "tol": 1e-6}
     z0 = jnp.zeros((N, WIDTH))

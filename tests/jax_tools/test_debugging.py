@@ -113,11 +113,11 @@ def test_a_failed_check_in_f_comes_out(solver, use):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(  # a fallback has Anderson, Broyden and Newton
+@pytest.mark.parametrize(
     ("solver", "backward"),
     [
         ("simple_fixed_point_iter", "ift"),
-        ("fallback", "ift"),
+        ("anderson", "ift"),
         ("broyden", "phantom"),
         ("broyden", "unroll"),
     ],

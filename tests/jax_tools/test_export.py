@@ -14,7 +14,6 @@ SOLVERS = (
     "anderson",
     "broyden",
     "newton",
-    "fallback",
 )
 W = 0.3 * jnp.eye(4)
 
