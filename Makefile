@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Files in their order: the last ones are short, so no worker is left with a long one.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check lint notebooks parity bench clean
+.PHONY: demo test check exhaustive lint notebooks parity bench clean
 
 demo: $(VENV)/.zoo  ## trains an equilibrium model on real images, prints its accuracy, plots
 	$(BIN)/python -m zoo train mdeq --preset quick --out runs/demo
@@ -13,8 +13,11 @@ demo: $(VENV)/.zoo  ## trains an equilibrium model on real images, prints its ac
 check: lint  ## the quick part: lint, types, fast tests
 	$(PYTEST) -m "not slow"
 
-test: lint  ## everything: lint, types, all tests, notebooks
-	$(PYTEST)
+test: lint  ## lint, types, tests, notebooks
+	$(PYTEST) -m "not exhaustive"
+
+exhaustive: $(VENV)/.dev  ## the tests that are more of the same: every solver, reference folder, ...
+	$(PYTEST) -m exhaustive
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jdeq
+from tests.marks import EXHAUSTIVE, some_of
 
 from .problems import matrix
 from .tolerances import steered
@@ -20,6 +21,13 @@ SOLVERS = {
     "anderson": jdeq.Anderson,
     "broyden": jdeq.Broyden,
 }
+PAIRS = [
+    pytest.param(
+        solver, kind, marks=() if (kind == "auto") != (solver == "broyden") else EXHAUSTIVE
+    )
+    for solver in SOLVERS
+    for kind in ("auto", "explicit")
+]
 W = jnp.asarray(matrix(16, 0.8))
 B = jnp.asarray(np.random.default_rng(0).normal(size=(32, 16)))
 
@@ -32,7 +40,7 @@ def count_whiles(fn, *args):
     return compiled(fn, *args).as_text().count(" while(")
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", some_of(list(SOLVERS), ["fixed_point_iter", "broyden"]))
 def test_vmap_is_one_batched_loop_with_the_same_outcome(solver):
     gains = jnp.linspace(0.1, 1, 32)
     settings = SOLVERS[solver](max_iter=100, tol=1e-4)
@@ -183,9 +191,7 @@ def meshes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("solver", "kind"), [*((solver, "auto") for solver in SOLVERS), ("broyden", "explicit")]
-)
+@pytest.mark.parametrize(("solver", "kind"), PAIRS)
 def test_a_sharded_batch_stays_sharded(solver, kind):
     mesh = meshes()[kind]
     settings = SOLVERS[solver](max_iter=60, tol=1e-4)
@@ -229,9 +235,7 @@ def test_a_sharded_batch_stays_sharded(solver, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("solver", "kind"), [*((solver, "auto") for solver in SOLVERS), ("broyden", "explicit")]
-)
+@pytest.mark.parametrize(("solver", "kind"), PAIRS)
 def test_features_may_be_sharded(solver, kind):
     mesh = meshes()[kind]
     gain = jnp.linspace(0.1, 0.9, 16)

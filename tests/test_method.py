@@ -11,6 +11,7 @@ import pytest
 from jax.test_util import check_grads
 
 import jdeq
+from tests.marks import some_of
 
 from .problems import matrix
 from .test_programs import compilations
@@ -40,6 +41,9 @@ SOLVERS = {
     ),
     "fallback by name": lambda tol, tau: jdeq.Fallback(("anderson", "broyden"), tol=tol),
 }
+each_solver = pytest.mark.parametrize(
+    "make", some_of(SOLVERS, ["fixed_point_iter", "anderson", "broyden with a search", "newton"])
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,7 @@ def solve(solver: Any, x=X, w=W, backward: Any = "ift", **more):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", SOLVERS.values(), ids=SOLVERS)
+@each_solver
 def test_arrays_do_what_numbers_do(make):
     """Under jit, one program for all values; rounding may differ as the programs do."""
     traces = []
@@ -74,7 +78,7 @@ def test_arrays_do_what_numbers_do(make):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", SOLVERS.values(), ids=SOLVERS)
+@each_solver
 def test_a_setting_per_lane(make):
     tols, taus = jnp.asarray([1e-2, 1e-5, 1e-9]), jnp.asarray([1.0, 0.8, 0.9])
     z, info = jax.vmap(lambda tol, tau: solve(make(tol, tau)))(tols, taus)
@@ -101,7 +105,7 @@ def test_a_solver_is_a_pytree():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backward", BACKWARDS.values(), ids=BACKWARDS)
+@pytest.mark.parametrize("backward", some_of(BACKWARDS, ["ift", "both modes", "unroll", "shine"]))
 def test_the_gradient_of_the_rest(backward):
     """By every backward; that of an implicit one does not depend on how z* was found."""
     weights = {"p": 0.9 * jnp.eye(6), "bias": jnp.zeros((1, 6))}

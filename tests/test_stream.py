@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jdeq
+from tests.marks import some_of
 
 from .tolerances import solved, steered
 
@@ -25,16 +26,9 @@ def f(z, x):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("solver", "slots", "halvings"),
-    [
-        ("fixed_point_iter", 1, 2),
-        ("fixed_point_iter", 8, 0),
-        ("anderson", 8, 2),
-        ("anderson", 64, 3),
-        ("broyden", 1, 2),
-        ("broyden", 8, 2),
-    ],
+    "solver", some_of(["fixed_point_iter", "anderson", "broyden"], ["broyden"])
 )
+@pytest.mark.parametrize(("slots", "halvings"), [(1, 2), (8, 0), (8, 2), (64, 3)])
 def test_each_request_gets_what_it_gets_alone(solver, slots, halvings):
     x, options = requests(), {"solver": solver, "max_iter": 60, "tol": 1e-6}
     z0 = jnp.zeros((N, WIDTH))

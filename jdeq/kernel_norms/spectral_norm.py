@@ -11,6 +11,7 @@ from ..norm.rescale import check_options
 from ..norm.select import Entries
 from ..norm.spectral import PowerVectors, spectral_norm, spectral_scales, spectral_state
 from .base import KernelNorm, scale_like
+from .mirror import entry_of, mirrored
 
 
 class PowerIteration(nnx.Variable):
@@ -47,10 +48,12 @@ class SpectralNorm(KernelNorm):
 
     Attributes:
         module: the module with the raw kernels.
-        scales: `nnx.Dict` of `g` by the dotted path of the kernel's module; shapes broadcast
-            against the kernel. Empty without `learn_scale`.
-        vectors: `nnx.Dict` of `u` and `v` by path, each a `PowerIteration` in float32, or float64
-            for a float64 kernel. They start close to the leading singular vectors.
+        scales: `g`, in `nnx.Dict`s that mirror the module: `scales.dense.kernel` is that of
+            `module.dense.kernel`; shapes broadcast against the kernel. Empty without
+            `learn_scale`.
+        vectors: `u` and `v` in the same way, as `vectors.dense.kernel.u`, each a `PowerIteration`
+            in float32, or float64 for a float64 kernel. They start close to the leading singular
+            vectors.
         deterministic: whether the vectors are frozen; set by `.eval()`, cleared by `.train()`.
 
     Raises:
@@ -104,8 +107,8 @@ class SpectralNorm(KernelNorm):
                 values, state, target_norm=target_norm, per_channel=per_channel
             )
         like = lambda path, value, kind: scale_like(kernels[path].variable, value, kind)
-        self.scales = nnx.Dict({path: like(path, g, nnx.Param) for path, g in scales.items()})
-        self.vectors = nnx.Dict(
+        self.scales = mirrored({path: like(path, g, nnx.Param) for path, g in scales.items()})
+        self.vectors = mirrored(
             {
                 path: nnx.Dict({n: like(path, x, PowerIteration) for n, x in uv._asdict().items()})
                 for path, uv in state.items()
@@ -128,7 +131,7 @@ class SpectralNorm(KernelNorm):
         try:
             for path, vectors in state.items():
                 for name, value in vectors._asdict().items():
-                    self.vectors[path][name].set_value(value)
+                    entry_of(self.vectors, path)[name].set_value(value)
         except TraceContextError as error:
             raise TypeError(
                 "a spectral norm in training stores its power iteration, but the module is closed "
@@ -137,11 +140,11 @@ class SpectralNorm(KernelNorm):
             ) from error
 
     def _normalised(self, kernels: Mapping[str, Array], steps: int):
-        vectors = {p: self.vectors[p] for p in self.paths}
+        vectors = {p: entry_of(self.vectors, p) for p in self.paths}
         return spectral_norm(
             kernels,
             {p: PowerVectors(d["u"][...], d["v"][...]) for p, d in vectors.items()},
-            {p: self.scales[p][...] for p in self.paths} if len(self.scales) else None,
+            {p: entry_of(self.scales, p)[...] for p in self.paths} if len(self.scales) else None,
             n_power_iterations=steps,
             target_norm=self.target_norm or 1.0,
             clip=self.clip,

@@ -9,6 +9,7 @@ from ..norm.rescale import check_options
 from ..norm.select import Entries
 from ..norm.weight import weight_norm, weight_scales
 from .base import KernelNorm, scale_like
+from .mirror import entry_of, mirrored
 
 
 class WeightNorm(KernelNorm):
@@ -36,8 +37,9 @@ class WeightNorm(KernelNorm):
 
     Attributes:
         module: the module with the raw kernels.
-        scales: `nnx.Dict` of `g` by the dotted path of the kernel's module; shapes broadcast
-            against the kernel. Empty without `learn_scale`.
+        scales: `g`, in `nnx.Dict`s that mirror the module: `scales.dense.kernel` is that of
+            `module.dense.kernel`; shapes broadcast against the kernel. Empty without
+            `learn_scale`.
 
     Raises:
         ValueError: the module has no kernel to normalise, or an option is out of range.
@@ -71,14 +73,14 @@ class WeightNorm(KernelNorm):
         self.eps = eps
         kernels = self.kernels()
         scales = weight_scales(self.raw_kernels(), **self._which()) if learn_scale else {}
-        self.scales = nnx.Dict(
+        self.scales = mirrored(
             {path: scale_like(kernels[path].variable, g, nnx.Param) for path, g in scales.items()}
         )
 
     def normalise(self, kernels: Mapping[str, Array]) -> Mapping[str, Array]:
         return weight_norm(
             kernels,
-            {path: self.scales[path][...] for path in self.paths} if len(self.scales) else None,
+            {p: entry_of(self.scales, p)[...] for p in self.paths} if len(self.scales) else None,
             target_norm=self.target_norm,
             clip=self.clip,
             eps=self.eps,

@@ -11,6 +11,7 @@ import pytest
 
 import jdeq
 from jdeq.diagnostics import Behaviour
+from tests.marks import some_of
 
 from ..problems import matrix, tanh_system
 
@@ -53,7 +54,9 @@ MATRICES = {
 }
 
 
-@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize(
+    "name", some_of(list(MATRICES), ["rotation", "eigenvalue beyond 1", "Gaussian"])
+)
 def test_spectra_of_affine_maps(name):
     w, behaviour = MATRICES[name]
     found = diagnose_affine(w)

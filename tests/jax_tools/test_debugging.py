@@ -9,12 +9,16 @@ import pytest
 from jax.experimental import checkify
 
 import jdeq
+from tests.marks import EXHAUSTIVE
 
 X = jnp.linspace(-1, 1, 6).reshape(2, 3)
 EASY = ("fixed_point_iter", "simple_fixed_point_iter", "anderson", "broyden", "newton", "fallback")
 AFFINE = ("gmres", "bicgstab", "cg", "neumann")
 BACKWARDS = ("ift", "phantom", "jfb", "unroll", "shine")
-PAIRS = [(solver, "ift") for solver in EASY] + [("broyden", b) for b in BACKWARDS[1:]]
+ALIKE = ("simple_fixed_point_iter", "anderson", "fallback")
+PAIRS = [
+    pytest.param(solver, "ift", marks=EXHAUSTIVE if solver in ALIKE else ()) for solver in EASY
+] + [("broyden", b) for b in BACKWARDS[1:]]
 
 
 @pytest.fixture
@@ -97,7 +101,10 @@ def checked(z, x):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "use"),
-    [(s, "grad") for s in EASY] + [("broyden", u) for u in ("plain", "jit", "vmap")],
+    [
+        *(pytest.param(s, "grad", marks=EXHAUSTIVE if s in ALIKE else ()) for s in EASY),
+        *(("broyden", u) for u in ("plain", "jit", "vmap")),
+    ],
 )
 def test_a_failed_check_in_f_comes_out(solver, use):
     """Not at the start: it takes some iterations until z is too large."""

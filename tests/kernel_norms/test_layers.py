@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 import jdeq
+from jdeq.kernel_norms.mirror import entry_of
 
 from ..nn.jaxprs import equations
 from ..nn.training import train
@@ -76,7 +77,7 @@ def test_a_layer_moves_the_power_iteration_once_per_call_in_training_only(where)
     raw = norm.module.linear if where == "around the cell" else norm.module
     raw.kernel.set_value(fresh)
     (path,) = norm.paths
-    vectors = norm.vectors[path]
+    vectors = entry_of(norm.vectors, path)
     state = {"kernel": jdeq.norm.PowerVectors(vectors["u"][...], vectors["v"][...])}
     call = nnx.jit(lambda deq, x: deq(x)[0])
 

@@ -43,16 +43,18 @@ def test_a_sharded_kernel_stays_sharded(wrap, axis_type, spec):
         assert kernel.sharding.is_equivalent_to(norm.module.kernel[...].sharding, 2)
         assert kernel.sharding.is_equivalent_to(jax.NamedSharding(mesh, jax.P(*spec)), 2)
         placed: Any = nnx.get_partition_spec(nnx.state(norm))
-        assert placed["scales"][""].get_value() == (
+        assert placed["scales"]["kernel"].get_value() == (
             jax.P(None, spec[1]) if wrap is jdeq.nn.WeightNorm else jax.P(None, None)
         )
         if wrap is jdeq.nn.SpectralNorm:
-            assert placed["vectors"][""]["u"].get_value() == jax.P(None, spec[1])
-            assert placed["vectors"][""]["v"].get_value() == jax.P(spec[0], None)
+            assert placed["vectors"]["kernel"]["u"].get_value() == jax.P(None, spec[1])
+            assert placed["vectors"]["kernel"]["v"].get_value() == jax.P(spec[0], None)
             for name, where in (("u", (None, spec[1])), ("v", (spec[0], None))):
-                vector = norm.vectors[""][name][...]
+                vector, alone = (n.vectors["kernel"][name][...] for n in (norm, want))
                 assert vector.sharding.is_equivalent_to(jax.NamedSharding(mesh, jax.P(*where)), 2)
-                np.testing.assert_allclose(vector, want.vectors[""][name][...], rtol=0, atol=CLOSE)
+                np.testing.assert_allclose(
+                    vector, want.vectors["kernel"][name][...], rtol=0, atol=CLOSE
+                )
     np.testing.assert_allclose(kernel, want_kernel, rtol=0, atol=CLOSE)
 
 
@@ -82,5 +84,5 @@ def test_names_of_axes_need_no_mesh(wrap):
     specs: Any = nnx.get_partition_spec(nnx.state(norm))
     assert specs["module"]["kernel"].get_value() == jax.P("embed", "hidden")
     last = "hidden" if wrap is jdeq.nn.WeightNorm else None  # a scale per channel, or one
-    assert specs["scales"][""].get_value() == jax.P(None, last)
+    assert specs["scales"]["kernel"].get_value() == jax.P(None, last)
     assert norm.fold().kernel.get_metadata("out_sharding") == ("embed", "hidden")

@@ -28,8 +28,8 @@ def set_vectors(norm, u, v):
     kernel = norm.module.kernel
     *spatial, n_in, n_out = kernel.shape
     v = np.moveaxis(v.reshape(n_in, *spatial), 0, -1)[..., None]
-    norm.vectors[""]["u"].set_value(jnp.asarray(u.reshape([1] * (kernel.ndim - 1) + [n_out])))
-    norm.vectors[""]["v"].set_value(jnp.asarray(v))
+    norm.vectors["kernel"]["u"].set_value(jnp.asarray(u.reshape([1] * (kernel.ndim - 1) + [n_out])))
+    norm.vectors["kernel"]["v"].set_value(jnp.asarray(v))
 
 
 @pytest.mark.slow
@@ -51,8 +51,8 @@ def test_torchdeq(case):
     close = lambda got, name: np.testing.assert_allclose(got, want[name], rtol=0, atol=1e-12)
     set_vectors(norm, want["u0"], want["v0"])
     if case["learn_scale"]:
-        close(norm.scales[""][...], "g_init")
-        norm.scales[""].set_value(jnp.asarray(want["g"]))
+        close(norm.scales["kernel"][...], "g_init")
+        norm.scales["kernel"].set_value(jnp.asarray(want["g"]))
 
     def loss(norm):
         norm.update()
@@ -63,15 +63,15 @@ def test_torchdeq(case):
     close(kernel, "w_eff")
     close(grads["module"]["kernel"][...], "grad_w")
     if case["learn_scale"]:
-        close(grads["scales"][""][...], "grad_g")
-    close(norm.vectors[""]["u"][...].ravel(), "u1")
-    close(np.moveaxis(norm.vectors[""]["v"][...][..., 0], -1, 0).ravel(), "v1")
+        close(grads["scales"]["kernel"][...], "grad_g")
+    close(norm.vectors["kernel"]["u"][...].ravel(), "u1")
+    close(np.moveaxis(norm.vectors["kernel"]["v"][...][..., 0], -1, 0).ravel(), "v1")
 
     norm.eval()
     norm.update()
     close(norm.fold().kernel[...], "w_eff_eval")
     close(norm.fold().kernel[...], "w_removed")
-    close(norm.vectors[""]["u"][...].ravel(), "u_after_eval")
+    close(norm.vectors["kernel"]["u"][...].ravel(), "u_after_eval")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -162,13 +162,13 @@ def test_every_option_does_something():
     np.testing.assert_allclose(kernel(target_norm=None), [4, 2, 1], rtol=1e-12)
     np.testing.assert_allclose(kernel(clip=0.1), [0.4, 0.2, 0.1], rtol=1e-12)
     np.testing.assert_allclose(kernel(eps=9.0), [4, 2, 1], rtol=1e-12)
-    assert make().scales[""].shape == (1, 1)
-    assert make(per_channel=True).scales[""].shape == (1, 3)
+    assert make().scales["kernel"].shape == (1, 1)
+    assert make(per_channel=True).scales["kernel"].shape == (1, 3)
     assert len(make(learn_scale=False).scales) == 0
     one, many = make(), make(n_power_iterations=10)
     for norm in (one, many):
         norm.module.kernel.set_value(jnp.diag(jnp.array([1.0, 2.0, 4.0])))
-        norm.vectors[""]["u"].set_value(jnp.array([[0.9, 0.3, 0.3]]))
+        norm.vectors["kernel"]["u"].set_value(jnp.array([[0.9, 0.3, 0.3]]))
         norm.update()
     size = lambda norm: np.linalg.norm(norm.fold().kernel[...], ord=2)
     assert size(one) > size(many) == pytest.approx(1, rel=1e-5)
@@ -176,7 +176,7 @@ def test_every_option_does_something():
 
 def test_a_learned_scale_is_the_norm():
     norm = jdeq.nn.SpectralNorm(linear(), n_power_iterations=300)
-    norm.scales[""].set_value(jnp.full((1, 1), 2.5))
+    norm.scales["kernel"].set_value(jnp.full((1, 1), 2.5))
     norm.update()
     assert np.linalg.norm(norm.fold().kernel[...], ord=2) == pytest.approx(2.5, rel=1e-9)
 
@@ -196,9 +196,9 @@ def test_a_zero_kernel_stays_zero(options):
 def test_dtypes(dtype):
     norm = jdeq.nn.SpectralNorm(linear(dtype))
     norm.update()
-    assert norm.fold().kernel[...].dtype == norm.scales[""][...].dtype == dtype
+    assert norm.fold().kernel[...].dtype == norm.scales["kernel"][...].dtype == dtype
     wide = jnp.float64 if dtype == jnp.float64 else jnp.float32
-    assert {norm.vectors[""][n][...].dtype for n in ("u", "v")} == {jnp.dtype(wide)}
+    assert {norm.vectors["kernel"][n][...].dtype for n in ("u", "v")} == {jnp.dtype(wide)}
 
 
 @pytest.mark.slow
@@ -220,7 +220,7 @@ def test_remat_and_vmap():
         return jdeq.nn.SpectralNorm(nnx.Linear(5, 4, param_dtype=jnp.float64, rngs=rngs))
 
     stack = create(nnx.Rngs(0))
-    assert stack.vectors[""]["u"].shape == (3, 1, 4)
+    assert stack.vectors["kernel"]["u"].shape == (3, 1, 4)
     out = nnx.vmap(lambda norm, x: norm(x))(stack, x)
     np.testing.assert_allclose(out, nnx.vmap(lambda n, x: n.fold()(x))(stack, x), rtol=1e-12)
 
@@ -232,7 +232,9 @@ def test_remat_in_training_updates_once():
         n.module.kernel.set_value(linear(seed=3).kernel[...])
     nnx.grad(lambda n: jnp.sum(nnx.remat(lambda n, x: n(x))(n, x)))(norm)
     same.update()
-    np.testing.assert_allclose(norm.vectors[""]["u"][...], same.vectors[""]["u"][...], rtol=1e-12)
+    np.testing.assert_allclose(
+        norm.vectors["kernel"]["u"][...], same.vectors["kernel"]["u"][...], rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize(

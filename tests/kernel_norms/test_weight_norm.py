@@ -87,12 +87,12 @@ def test_gradients_reach_direction_and_scale():
     linear = nnx.Linear(3, 4, use_bias=False, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
     norm = jdeq.nn.WeightNorm(linear)
     x = jnp.asarray(np.random.default_rng(1).normal(size=(5, 3)))
-    v, g = linear.kernel[...], norm.scales[""][...]
+    v, g = linear.kernel[...], norm.scales["kernel"][...]
     grads = nnx.grad(lambda m: jnp.sum(jnp.tanh(m(x))))(norm)
     loss = lambda v, g: jnp.sum(jnp.tanh(x @ (g * v / jnp.sqrt(jnp.sum(v**2, 0, keepdims=True)))))
     want_v, want_g = jax.grad(loss, (0, 1))(v, g)
     np.testing.assert_allclose(grads["module"]["kernel"][...], want_v, atol=1e-12)
-    np.testing.assert_allclose(grads["scales"][""][...], want_g, atol=1e-12)
+    np.testing.assert_allclose(grads["scales"]["kernel"][...], want_g, atol=1e-12)
 
 
 def test_clip_bounds_the_factor():

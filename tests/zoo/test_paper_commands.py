@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import jdeq
+from tests.marks import some_of
 from tests.zoo.test_cli import TINY_OPTIONS, run
 from zoo.checkpoints.checkpoint import find_checkpoint
 from zoo.run import RunConfig
@@ -72,7 +73,9 @@ def test_what_the_line_means(line):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(
+    "name", some_of(list(TRAINED), ["implicit", "unrolled", "spectral norm, correction, penalty"])
+)
 def test_the_line_trains(name, tmp_path):
     out = tmp_path / "run"
     line = f"--norm_type none --f_max_iter 10 {TRAINED[name]}"

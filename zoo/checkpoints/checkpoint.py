@@ -18,7 +18,7 @@ import numpy as np
 
 from zoo.checkpoints.facts import Facts
 from zoo.checkpoints.manifest import Damaged, read_facts, verified_facts
-from zoo.checkpoints.names import described, difference, named
+from zoo.checkpoints.names import before_layout_3, described, difference, named
 from zoo.errors import UserError
 from zoo.folder import RunFolder
 
@@ -67,16 +67,22 @@ class Checkpoint:
         """All arrays by their names, each like the one that is wanted; see `restore`."""
         import orbax.checkpoint as ocp  # slow to import
 
-        unlike = difference(self.arrays, {name: described(leaf) for name, leaf in wanted.items()})
+        there = {self._name_there(name): leaf for name, leaf in wanted.items()}
+        unlike = difference(self.arrays, {name: described(leaf) for name, leaf in there.items()})
         if unlike is not None:
             raise UserError(f"{self.path}: is not of this model and its optimiser: {unlike}")
-        args = ocp.args.StandardRestore(jax.tree.map(_abstract, with_entries(wanted)))
+        args = ocp.args.StandardRestore(jax.tree.map(_abstract, with_entries(there)))
         try:
             with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
                 found = reader.restore(self.path.absolute(), args=args)
         except (OSError, KeyError, ValueError) as e:
             raise UserError(f"{self.path}: cannot be read ({e})") from e
-        return {name: _like(found.get(name), leaf) for name, leaf in wanted.items()}
+        arrays = (_like(found.get(name), leaf) for name, leaf in there.items())
+        return dict(zip(wanted, arrays, strict=True))
+
+    def _name_there(self, name: str) -> str:
+        earlier = before_layout_3(name)
+        return earlier if name not in self.arrays and earlier in self.arrays else name
 
 
 def find_checkpoint(folder: pathlib.Path, *, best: bool = False) -> Checkpoint:

@@ -8,7 +8,9 @@ from typing import Any
 from zoo.checkpoints.manifest import Damaged
 from zoo.errors import UserError
 
-LAYOUT = 2  # 1, whose manifest does not say so, had arrays by their number
+# 1, whose manifest does not say so, had arrays by their number; 2 had other names in norms
+LAYOUTS = (2, 3)
+LAYOUT = LAYOUTS[-1]  # that is written
 LAST_STEP = 2**31 - 1  # steps are counted in int32
 
 
@@ -68,7 +70,7 @@ def _check_layout(layout: Any) -> None:
             "`python -m zoo export MODEL weights.npz --checkpoint DIR`; here, read them with "
             "`python -m zoo import MODEL weights.npz --config DIR/config.json --out NEW`"
         )
-    if not _is(layout, int) or layout < LAYOUT:
+    if not _is(layout, int) or layout < LAYOUTS[0]:
         raise Damaged("facts are not what they should be: layout")
     if layout > LAYOUT:
         raise UserError(f"is of a later version, with layout {layout}; this one reads {LAYOUT}")

@@ -1,5 +1,6 @@
 """What the arrays of a state are called, on the disk and in messages."""
 
+import re
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,6 +9,7 @@ import jax
 from flax import nnx
 from jax.tree_util import keystr, tree_leaves_with_path
 
+PER_KERNEL = re.compile(r"(.*\b(?:scales|vectors)\.)(.*\.)?kernel(\.[uv])?")
 SHOWN = 8  # names in a message; a whole model's would fill screens
 
 
@@ -15,9 +17,9 @@ def named(tree: Any) -> dict[str, Any]:
     """The leaves of a tree by their paths, in its order: `params.full_stage.cell.kernel`.
 
     Dots separate. Those that are part of a key, and whatever a file format might read otherwise,
-    are percent-encoded: `params.scales.blocks%2E0%2Econv`. So no two leaves have one name, and
-    none is the beginning of another's path. How Flax calls the array inside a variable is left
-    out, as that differs between its versions.
+    are percent-encoded. So no two leaves have one name, and none is the beginning of another's
+    path. How Flax calls the array inside a variable is left out, as that differs between its
+    versions.
 
     Example:
         >>> import jax.numpy as jnp
@@ -32,6 +34,22 @@ def named(tree: Any) -> dict[str, Any]:
             found[_name(path)] = node
     assert len(found) == len(jax.tree.leaves(tree)), "two arrays of one name"
     return found
+
+
+def before_layout_3(name: str) -> str:
+    """What an array was called while norms had theirs under the dotted path of a kernel's module.
+
+    Example:
+        >>> before_layout_3("params.cell.scales.blocks.0.conv.kernel")
+        'params.cell.scales.blocks%2E0%2Econv'
+        >>> before_layout_3("rest.vectors.kernel.u")
+        'rest.vectors..u'
+    """
+    parts = PER_KERNEL.fullmatch(name)
+    if parts is None:
+        return name
+    tree, module, vector = parts.groups("")
+    return tree + module.removesuffix(".").replace(".", "%2E") + vector
 
 
 def described(leaf: Any) -> str:

@@ -18,7 +18,7 @@ from zoo.upstream.original import Original
 RULES = (
     # the equilibrium function sits inside the DEQ layer, and inside its weight norm if it has one
     (r"^equilibrium\.cell\.module\.(.*)\.kernel$", r"func.\1.weight_v"),
-    (r"^equilibrium\.cell\.scales\.(.*)$", r"func.\1.weight_g"),
+    (r"^equilibrium\.cell\.scales\.(.*)\.kernel$", r"func.\1.weight_g"),
     (r"^equilibrium\.cell\.(module\.)?", "func."),
     (r"^(func\.)?blocks\.(\d+)\.(attention|ln1)\b", r"\1dec_attn.\2.\3"),
     (r"^(func\.)?blocks\.(\d+)\.(feed_forward|ln)\b", r"\1pos_ff.\2.\3"),

@@ -20,6 +20,7 @@ SHOWN = {  # in the bar, by the name of the figure
     "residual": ("residual", "{:.1e}"),
     "nfe": ("NFE", "{:.0f}"),
     "unconverged": ("unconverged", "{:.0%}"),
+    "solver_unconverged": ("before phantom steps", "{:.0%}"),
     "unrolled": ("unrolled", "{:.0f} steps"),
     "spectral_radius": ("radius", "{:.2f}"),
     "skipped": ("skipped", "{:.0f}"),
@@ -135,6 +136,9 @@ class Journal:
         values = dict(values)
         if "converged" in values:
             values["unconverged"] = 1 - values["converged"]
+            solver = values.get("solver_converged", values["converged"])
+            if solver != values["converged"] or SHOWN["solver_unconverged"][0] in self._shown:
+                values["solver_unconverged"] = 1 - solver
         if not values.get("skipped"):
             values.pop("skipped", None)
         if self._unrolled is not None and "nfe" in values:

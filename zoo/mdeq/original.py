@@ -16,7 +16,7 @@ from zoo.upstream.original import Original
 RULES = (
     # the equilibrium function sits inside the DEQ layer, and inside its weight norm if it has one
     (r"^full_stage\.cell\.module\.(.*)\.kernel$", r"full_stage.\1.weight_v"),
-    (r"^full_stage\.cell\.scales\.(.*)$", r"full_stage.\1.weight_g"),
+    (r"^full_stage\.cell\.scales\.(.*)\.kernel$", r"full_stage.\1.weight_g"),
     (r"^full_stage\.cell\.(module\.)?", "full_stage."),
     (r"^stem\.0\.conv", "downsample.0"),
     (r"^stem\.0\.bn", "downsample.1"),

@@ -79,7 +79,7 @@ def test_a_manifest_knows_its_own_content(tmp_path):
         verified_facts(path.parent)
 
 
-@pytest.mark.parametrize(("layout", "says"), [(None, "earlier version"), (3, "later version")])
+@pytest.mark.parametrize(("layout", "says"), [(None, "earlier version"), (4, "later version")])
 def test_another_layout_is_refused_with_what_to_do(tmp_path, layout, says):
     fill(tmp_path, {1: 0.5})
     path = tmp_path / "checkpoints/1"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.marks import some_of
 from tests.zoo.lm.conftest import FOLDERS, SHIPPED
 from zoo.cli import main
 from zoo.commands.parity import compared
@@ -17,9 +18,8 @@ from zoo.upstream.runs import RecordedGradient, Run, recorded_runs
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", some_of(FOLDERS, SHIPPED))
 def test_golden_folder(golden_lm, name):
-    """`make parity` compares all folders."""
     rows = compared(TASK, golden_lm(name))
     assert all(row.ok for row in rows), table(rows)
 

@@ -3,17 +3,20 @@ import shutil
 import numpy as np
 import pytest
 
+from tests.marks import some_of
 from zoo.commands.parity import compared
 from zoo.errors import UserError
 from zoo.mdeq.task import TASK
 from zoo.upstream.reference import Reference
 from zoo.upstream.rows import compare, compare_many, relative_error, table
 
+FOLDERS = ("two_branch", "three_branch_deep", "small_published")  # `make parity` compares all
+
 
 @pytest.mark.slow
-def test_golden_folder(golden):
-    """The shipped one; `make parity` compares all."""
-    rows = compared(TASK, golden("three_branch_deep"))
+@pytest.mark.parametrize("name", some_of(FOLDERS, ["three_branch_deep"]))
+def test_golden_folder(golden, name):
+    rows = compared(TASK, golden(name))
     assert all(row.ok for row in rows), table(rows)
 
 

@@ -46,7 +46,7 @@ def test_layouts(arrays):
     kernel = model.stem[0].conv.kernel[...]
     np.testing.assert_array_equal(kernel[1, 2, 0, 3], arrays["downsample.0.weight"][3, 0, 1, 2])
     np.testing.assert_array_equal(model.classifier.kernel[...], arrays["classifier.weight"].T)
-    g = model.full_stage.cell.scales["branches.0.blocks.0.conv1"][...]
+    g = model.full_stage.cell.scales["branches"]["0"].blocks["0"].conv1.kernel[...]
     want = arrays["full_stage.branches.0.blocks.0.conv1.weight_g"]
     assert want.shape == (4, 1, 1, 1)
     np.testing.assert_array_equal(g.ravel(), want.ravel())
