@@ -124,7 +124,7 @@ def test_a_failed_check_in_f_comes_out(solver, use):
     ("solver", "backward"),
     [
         ("simple_fixed_point_iter", "ift"),
-        ("anderson", "ift"),
+        pytest.param("anderson", "ift", marks=EXHAUSTIVE),
         ("broyden", "phantom"),
         ("broyden", "unroll"),
     ],

@@ -39,7 +39,7 @@ def rewrite(folder: pathlib.Path, change) -> None:
 
 FACTS = {
     "surplus": ({"later": 1}, "of a later version, with facts unknown here: 'later'"),
-    "a later layout": ({"layout": 3}, "of a later version, with layout 3"),
+    "a later layout": ({"layout": 4}, "of a later version, with layout 4"),
     "layout of another type": ({"layout": "2"}, "layout"),
     "step of another type": ({"step": "1"}, "step"),
     "step that is a truth value": ({"step": True}, "step"),
