@@ -74,6 +74,7 @@ def test_torchdeq(case):
     close(norm.vectors["kernel"]["u"][...].ravel(), "u_after_eval")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_norm_of_every_kind_of_kernel(kind):
     layer, others = KINDS[kind]

@@ -86,6 +86,7 @@ SHAPES = {  # kernels, and the axes of their channels
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape, channels", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("target", [1.0, 0.3])
 def test_the_largest_singular_value_is_the_target(shape, channels, target):

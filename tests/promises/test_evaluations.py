@@ -51,12 +51,14 @@ def count(affine=False, z0=X, **how):
     return len(calls), int(info.nfe), info
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_every_evaluation_counts(name):
     calls, nfe, _ = count(**CASES[name])
     assert nfe == calls > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", LINEAR, ids=str)
 def test_products_of_affine_solvers_are_evaluations(solver):
     calls, nfe, _ = count(affine=True, solver=solver)

@@ -23,6 +23,7 @@ def problem():
     return (lambda z: jnp.tanh(z @ w + x)), jnp.zeros_like(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_the_solution_has_all_the_digits_of_the_state(method):
     """Only the steps are rounded, so the residual falls as far, some iterations later."""

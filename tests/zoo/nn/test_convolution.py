@@ -49,6 +49,7 @@ ORDERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("stride", (1, 2))
 def test_derivatives_are_those_of_jax(order, stride):

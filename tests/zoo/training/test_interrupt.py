@@ -106,6 +106,7 @@ SLEEPS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("busy", SLEEPS)
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_interrupt_ends_the_process_whatever_is_running(busy, first):
