@@ -148,4 +148,6 @@ class Journal:
         for name, (label, form) in shown.items():
             if name in values:
                 self._shown[label] = form.format(values[name])
+        labels = [label for label, _ in shown.values() if label in self._shown]
+        self._shown = {label: self._shown[label] for label in labels}
         self._bar.set_postfix(self._shown)
