@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 GROWTH = 2.0  # a state this many times larger, or smaller, has come to another region
 FALL = 3.0  # by how much the residual must have come down since it came there
 NEAR = 0.5  # times the geometric mean of residual and state: what an error may be estimated at
-LEAP = 1e-3  # a step that leaves no more than this of the residual may lead anywhere
+LEAP = 1e-2  # a step that leaves no more than this of the residual may lead anywhere
 VANISHED = 1e-9  # a state of this share of the first is tried at 0
 
 

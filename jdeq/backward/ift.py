@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._info import SolverInfo
+from .._info import SolverInfo, Status
 from .._loop import Solution
 from .._problem import Problem, solve, zero_tangent
 from .._space import PyTree
@@ -119,11 +119,14 @@ class IFT(Implicit):
             solve=solve,
             start=start,
         )
+        held = problem.space.is_finite(y)  # it may be out of the dtype's range
+        status = jnp.where(held, solution.status, Status.NONFINITE)
+        solution = solution._replace(status=status.astype(solution.status.dtype))
         if self.callback is not None:
             jax.debug.callback(self.callback, adjoint.info(solution))
         if problem.warn:
             warn_of_failures("backward", adjoint.info(solution))
-        good = problem.space.is_finite(y)  # it may be out of the dtype's range
+        good = held
         if not self.backward_solver.fixed_length:
             one = 2 * jnp.frexp(lax.stop_gradient(problem.space.norm(v)))[0]  # |v| as it was scaled
             good &= solution.abs_residual <= one

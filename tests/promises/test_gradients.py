@@ -11,6 +11,7 @@ from jax.test_util import check_grads
 
 import jdeq
 
+from ..machine import needs_float16
 from ..problems import matrix, tanh_system
 from .solvers import STOPPING, TIGHT
 
@@ -122,6 +123,21 @@ def test_a_diverging_backward_solve_gives_the_jacobian_free_gradient(max_iter):
     diverging = jdeq.IFT(solver="fixed_point_iter", max_iter=max_iter)
     got, want = (jax.jit(jax.grad(loss), static_argnums=1)(b, s) for s in (diverging, jdeq.JFB()))
     np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+@needs_float16
+def test_an_adjoint_out_of_range_is_no_success():
+    """256 times the cotangent: float16 holds neither, but both as they are scaled for the solve."""
+    said = []
+    ift = jdeq.IFT("gmres", callback=said.append)
+
+    def loss(b):
+        z, _ = jdeq.deq(lambda z: (1 - 1 / 256) * z + b, jnp.zeros_like(b), backward=ift)
+        return jnp.sum(300 * z)
+
+    np.testing.assert_array_equal(jax.grad(loss)(jnp.ones((2, 1), jnp.float16)), 300)
+    jax.effects_barrier()
+    assert np.all(said[0].status == jdeq.Status.NONFINITE)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jdeq
+from benchmarks.problems import problems
 from jdeq import Status
 
 from ..problems import affine, matrix, tanh_system
@@ -261,6 +262,21 @@ def test_a_sharded_batch_stays_sharded():
     assert z.sharding.is_equivalent_to(x.sharding, 2)
     assert "all-gather" not in compiled.as_text()
     np.testing.assert_allclose(z, jax.jit(solve)(W, X), atol=1e-12)
+
+
+def test_a_solution_far_out_is_reached_in_a_leap():
+    """Its residual is then what float32 leaves of it, not a thousandth of the one before."""
+    problem = next(p for p in problems() if p.name == "affine, non-normal, radius 0.9")
+    offset = problem.f(problem.z0)
+    w = np.asarray(jax.jacfwd(problem.f)(problem.z0)[0, :, 0])
+    apart = np.eye(len(w)) - w
+    want = np.linalg.solve(apart, offset[0])
+    single = lambda x: jnp.asarray(x, jnp.float32)
+    f = lambda z: z @ single(w.T) + single(offset)
+    z, info = jdeq.deq(f, single(problem.z0), solver="newton")
+    assert np.linalg.norm(want) > 1e3 and np.all(info.converged)
+    error = np.linalg.norm(np.asarray(z[0], float) - want) / np.linalg.norm(want)
+    assert error < np.linalg.cond(apart) * float(jnp.finfo(jnp.float32).eps) ** 0.75
 
 
 def test_settings_are_checked():
