@@ -8,7 +8,7 @@ import pytest
 EXHAUSTIVE = (pytest.mark.slow, pytest.mark.exhaustive)
 
 
-def some_of(values: Iterable[Any], kept: Iterable[str]) -> list[Any]:
+def some_of(values: Iterable[Any], kept: Iterable[Any]) -> list[Any]:
     """Parameters of which `make test` tries the `kept` ones, `make exhaustive` the others.
 
     Of a mapping the keys are kept, and name the values.

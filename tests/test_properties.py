@@ -267,7 +267,8 @@ def test_what_a_solve_says_is_true(case):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @given(cases(SIGNATURES))
-@settings(COMMON, max_examples=300)
+@settings(COMMON, max_examples=2000)
 def test_what_a_solve_says_is_true_of_many_random_cases(case):
     check(*case)

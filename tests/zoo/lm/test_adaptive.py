@@ -8,6 +8,7 @@ import optax
 import pytest
 from flax import nnx
 
+from tests.marks import some_of
 from tests.tolerances import rounding
 from tests.zoo.lm.conftest import TINY, make
 
@@ -66,7 +67,7 @@ def test_the_cluster_entries_of_the_head_are_in_reverse_order():
     np.testing.assert_allclose(last, 1, rtol=0, atol=CLOSE)
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 6, 100])
+@pytest.mark.parametrize("chunk", some_of([1, 4, 6, 100], [4, 100]))
 def test_a_chunked_softmax_changes_nothing(chunk):
     targets = jnp.array([[0, 7, 19], [4, 5, 9]])
 
