@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 import jdeq
 from benchmarks.problems import problems
+from tests.marks import EXHAUSTIVE
 
 PROBLEMS = {p.name: p for p in problems() if not p.name.startswith("affine")}
 SOLVERS = {
@@ -44,13 +45,20 @@ def implicit_gradient(f, unravel, v, weights, solver):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_implicit_gradients_are_those_of_the_dense_solve(name):
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        pytest.param(
+            name, label, marks=() if label == "gmres" or name in EACH_SOLVER else EXHAUSTIVE
+        )
+        for name in PROBLEMS
+        for label in SOLVERS
+    ],
+)
+def test_implicit_gradients_are_those_of_the_dense_solve(name, label):
     f, z0 = PROBLEMS[name].f, PROBLEMS[name].z0
     v, unravel, jacobian = solution(f, z0)
     weights = jnp.asarray(np.random.default_rng(0).normal(size=v.size))
     want = np.linalg.solve(np.eye(v.size) - jacobian.T, weights)
-    for label in SOLVERS if name in EACH_SOLVER else ("gmres",):
-        solver = SOLVERS[label]
-        got = implicit_gradient(f, unravel, v, weights, solver)
-        np.testing.assert_allclose(got, want, rtol=0, atol=1e-8 * np.abs(want).max(), err_msg=label)
+    got = implicit_gradient(f, unravel, v, weights, SOLVERS[label])
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-8 * np.abs(want).max())

@@ -119,14 +119,12 @@ class IFT(Implicit):
             solve=solve,
             start=start,
         )
-        held = problem.space.is_finite(y)  # it may be out of the dtype's range
-        status = jnp.where(held, solution.status, Status.NONFINITE)
-        solution = solution._replace(status=status.astype(solution.status.dtype))
+        good = problem.space.is_finite(y)  # it may be out of the dtype's range
+        solution = solution._replace(status=jnp.where(good, solution.status, Status.NONFINITE))
         if self.callback is not None:
             jax.debug.callback(self.callback, adjoint.info(solution))
         if problem.warn:
             warn_of_failures("backward", adjoint.info(solution))
-        good = held
         if not self.backward_solver.fixed_length:
             one = 2 * jnp.frexp(lax.stop_gradient(problem.space.norm(v)))[0]  # |v| as it was scaled
             good &= solution.abs_residual <= one

@@ -120,11 +120,11 @@ def test_a_failed_check_in_f_comes_out(solver, use):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
+@pytest.mark.parametrize(  # a fallback has Anderson, Broyden and Newton
     ("solver", "backward"),
     [
         ("simple_fixed_point_iter", "ift"),
-        pytest.param("anderson", "ift", marks=EXHAUSTIVE),
+        pytest.param("fallback", "ift", marks=EXHAUSTIVE),
         ("broyden", "phantom"),
         ("broyden", "unroll"),
     ],

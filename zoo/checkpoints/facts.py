@@ -73,7 +73,9 @@ def _check_layout(layout: Any) -> None:
     if not _is(layout, int) or layout < LAYOUTS[0]:
         raise Damaged("facts are not what they should be: layout")
     if layout > LAYOUT:
-        raise UserError(f"is of a later version, with layout {layout}; this one reads {LAYOUT}")
+        raise UserError(
+            f"is of a later version, with layout {layout}; this one reads up to {LAYOUT}"
+        )
 
 
 def _is(value: Any, kind: type) -> bool:
