@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 GROWTH = 2.0  # a state this many times larger, or smaller, has come to another region
-FALL = 3.0  # by how much the residual must have come down since it came there
+FALL = 3.0  # by how much the residual must have come down since it came there, at least
 NEAR = 0.5  # times the geometric mean of residual and state: what an error may be estimated at
 LEAP = 1e-2  # a step that leaves no more than this of the residual may lead anywhere
 VANISHED = 1e-9  # a state of this share of the first is tried at 0
@@ -48,10 +48,14 @@ class Evidence(NamedTuple):
         bar = jnp.where(elsewhere, jnp.maximum(residual, credit), jnp.inf)
         far = size + residual > GROWTH * self.region
         bar = jnp.where(far, jnp.minimum(bar, self.lowest), bar)
+        start = jnp.where(first, size, self.start)
+        # the further out, the more states leave a small residual by rounding alone
+        growth = size / jnp.where(start > 0, start, jnp.inf)
+        fall = jnp.where(jnp.isfinite(growth), jnp.maximum(FALL, jnp.cbrt(growth)), FALL)
         return self._replace(
-            start=jnp.where(first, size, self.start),
+            start=start,
             region=jnp.where(elsewhere, size, self.region),
-            below=jnp.minimum(self.below, bar / FALL),
+            below=jnp.minimum(self.below, bar / fall),
         )
 
     def grown(self, size: Array) -> Array:
