@@ -45,17 +45,17 @@ class Evidence(NamedTuple):
         # solved the system, and a step far out must find better than there was
         elsewhere = first | (size > GROWTH * self.region) | (GROWTH * size < self.region)
         credit = jnp.where(first, 0, jnp.minimum(LEAP * self.residual, self.lowest))
-        bar = jnp.where(elsewhere, jnp.maximum(residual, credit), jnp.inf)
-        far = size + residual > GROWTH * self.region
-        bar = jnp.where(far, jnp.minimum(bar, self.lowest), bar)
+        bar = jnp.where(elsewhere, jnp.maximum(residual, credit), jnp.inf) / FALL
         start = jnp.where(first, size, self.start)
         # the further out, the more states leave a small residual by rounding alone
         growth = size / jnp.where(start > 0, start, jnp.inf)
         fall = jnp.where(jnp.isfinite(growth), jnp.maximum(FALL, jnp.cbrt(growth)), FALL)
+        far = size + residual > GROWTH * self.region
+        bar = jnp.where(far, jnp.minimum(bar, self.lowest / fall), bar)
         return self._replace(
             start=start,
             region=jnp.where(elsewhere, size, self.region),
-            below=jnp.minimum(self.below, bar / fall),
+            below=jnp.minimum(self.below, bar),
         )
 
     def grown(self, size: Array) -> Array:

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from ._evidence import Evidence
 from ._info import Status
+from ._pace import WATCHED, is_late
 from ._space import PyTree, Space, put
 
 REL_EPS = 1e-9
@@ -124,6 +125,8 @@ class Stepper(Protocol):
     @property
     def leaps(self) -> bool: ...
     @property
+    def gives_up(self) -> bool: ...
+    @property
     def damping(self) -> float | Array: ...
     def tolerance(self, *leaves: Array) -> float | Array: ...
     def init(self, space: Space, z0: PyTree) -> Any: ...
@@ -183,6 +186,8 @@ def advance(
     stalled = (jnp.where(take, residual.rel, best.rel_residual) < FLOOR * eps) & (
         c.k - steps >= FLOOR_WAIT
     )
+    if solver.gives_up:
+        stalled |= _is_late(c, now, verdict.tol, limit, solver.stop_mode)
     stalled = stalled & (verdict.tol > 0)  # 0 asks for all of the iterations
     status = jnp.where(stalled, Status.STALLED, Status.MAX_ITER)
     astray = verdict.small & grown & (c.k >= limit)
@@ -225,6 +230,13 @@ def advance(
         z_next = space.where(nothing, zero, z_next)
     evidence = evidence.leave(residual.abs, residual.finite, nothing)
     return Progress(c.k + 1, z_next, state, best, evidence)
+
+
+def _is_late(c: Progress, now: Array, tol: ArrayLike, limit: ArrayLike, stop_mode: str) -> Array:
+    """Whether, as the residual falls, it will not be below `tol` by `limit`."""
+    trace = c.best.abs_trace if stop_mode == "abs" else c.best.rel_trace
+    before = lax.dynamic_index_in_dim(trace, jnp.maximum(c.k - WATCHED, 0), -1, keepdims=False)
+    return (c.k >= WATCHED) & is_late(before, now, tol, limit - c.k)
 
 
 def _is_near(

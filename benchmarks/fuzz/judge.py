@@ -9,7 +9,10 @@ where `eps` is the state's, and `eps_w` that of the dtype f is computed in. A sa
 CONVERGED is at fault if it has no solution, and otherwise unless
 
     |F| <= 1.1 claim + 4 rho                                            (its residual), and
-    |u - u*| <= K |(I - J)^-1| (claim at u* + rho(u*)),  K = 4          (its distance).
+    |u - u*| <= K |(I - J)^-1| (claim at u* + rho),  K = 4              (its distance),
+
+rho being the larger of rho(u*) and rho(u0): where a far start is all but a solution as the dtype
+computes f, that is as near as one comes.
 
 The second follows from the first. |u - u*| <= |(I - J)^-1| |F|, and in relative mode
 |f(u)| <= |u*| + L |u - u*|: while `cond tol = |(I - J)^-1| (1 + L) tol` is below 1/4, a factor of 2
@@ -91,7 +94,7 @@ def _distance(
         condition = inverse * (1 + case.answer.lipschitz) * case.tol
         farthest = condition * np.maximum(_norm(root), _norm(u0))
         claimed = np.where(condition > 1 / 4, farthest / inverse, claimed)
-    bound = inverse * (case.slack * claimed + rho)
+    bound = inverse * (case.slack * claimed + np.maximum(rho, _rounding(case, u0, u0)))
     gap = case.answer.gap
     bound = K * np.where(bound > gap / 8, np.maximum(bound, gap), bound)
     return _ratio(_norm(u - root), bound), resolved & (case.limit == MAX_ITER)

@@ -21,6 +21,10 @@ def with_options(solver: Callable[..., Solver], **options: Any) -> Variant:
     return Variant(lambda **common: solver(**options, **common))
 
 
+def _plain_first(*, max_iter: int, **common: Any) -> Solver:
+    return jdeq.GMRES(max_iter=max_iter, plain=max_iter // 2, **common)
+
+
 VARIANTS = {
     "fixed_point_iter": Variant(jdeq.FixedPointIter),
     "fixed_point_iter, damped": with_options(jdeq.FixedPointIter, tau=0.5),
@@ -37,6 +41,7 @@ VARIANTS = {
     "newton, inexact": with_options(jdeq.Newton, inner_max_iter=2, backtracks=3),
     "fallback": Variant(jdeq.Fallback),
     "gmres": Variant(jdeq.GMRES, affine=True),
+    "gmres, plain first": Variant(_plain_first, affine=True),
     "bicgstab": Variant(jdeq.BiCGStab, affine=True),
     "cg": Variant(jdeq.CG, affine=True, symmetric=True),
     "neumann": Variant(jdeq.Neumann, affine=True),

@@ -13,6 +13,7 @@ from .._loop import Solution
 from .._problem import Problem, solve, zero_tangent
 from .._space import PyTree
 from .._warn import warn_of_failures
+from ..solvers.auto import auto_affine
 from ..solvers.base import Solver
 from ..solvers.registry import resolve_solver
 from .implicit import Apply, Implicit, explained_forward_mode, solve_implicitly
@@ -38,9 +39,12 @@ class IFT(Implicit):
     `on_failure="warn"` tell.
 
     Args:
-        solver: backward solver, by name or object. `"gmres"`, the default, needs the fewest
-            products for any `J` and holds up to `max_iter` vectors like `z`, as `"broyden"` does;
-            `"anderson"` holds ten, `"bicgstab"` a handful, `"fixed_point_iter"` none.
+        solver: backward solver, by name or object. `"auto"`, the default, is plain iteration for
+            the samples that converge by it in `max_iter / 2` products, as their measured rate says,
+            and GMRES for the others, from there on. `"gmres"` needs the fewest products for any `J`
+            and holds up to 32 vectors like `z`, as `"auto"` does where some sample needs it;
+            `"broyden"` up to `max_iter`, `"anderson"` ten, `"bicgstab"` a handful,
+            `"fixed_point_iter"` none.
         tol, max_iter, stop_mode: the backward solver's, if it is given by name. A `tol` is relative
             to the cotangent in either mode, `|v + J^T y - y| <= tol |v|`, so the scale of the loss
             plays no part; None: three quarters of the digits of `y`. What the `callback` is told
@@ -65,7 +69,7 @@ class IFT(Implicit):
         0.2500
     """
 
-    solver: str | Solver = "gmres"
+    solver: str | Solver = "auto"
     tol: float | Array | None = None
     max_iter: int | None = None
     stop_mode: Literal["rel", "abs"] | None = None
@@ -85,6 +89,8 @@ class IFT(Implicit):
         """The solver object that `solver` and its options stand for."""
         names = ("tol", "max_iter", "stop_mode")
         options = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+        if self.solver == "auto":
+            return auto_affine(**options)
         return resolve_solver(self.solver, options)
 
     def __call__(self, problem: Problem) -> Solution:

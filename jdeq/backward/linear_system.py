@@ -53,7 +53,7 @@ def solve_linear(
         return x
 
     unit = rescale(v, -1)
-    y0 = unit if start is None else rescale(start, -1)
+    y0, solver = (unit, solver.from_constant()) if start is None else (rescale(start, -1), solver)
     if solver.tol is not None:
         solver = solver.with_absolute_tol()
     f = lambda y: space.add(unit, apply(y))

@@ -1,6 +1,7 @@
 """Solvers: forward ones, one file each; `linear` ones for affine `f`; `parts` of both."""
 
 from .anderson import Anderson as Anderson
+from .auto import auto as auto
 from .base import IterativeSolver as IterativeSolver, Solver as Solver
 from .broyden import Broyden as Broyden
 from .fallback import Fallback as Fallback
@@ -16,6 +17,7 @@ register_solver("anderson", Anderson)
 register_solver("broyden", Broyden)
 register_solver("newton", Newton)
 register_solver("fallback", Fallback)
+register_solver("auto", auto)
 register_solver("gmres", GMRES)
 register_solver("bicgstab", BiCGStab)
 register_solver("cg", CG)

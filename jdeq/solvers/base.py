@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -65,9 +65,13 @@ class Solver(Method, abc.ABC):
         """Which share of `f(z) - z` a step makes where nothing accelerates it: `tau`, or 1."""
         return getattr(self, "tau", 1.0)
 
-    def with_absolute_tol(self) -> "Solver":
+    def with_absolute_tol(self) -> Self:
         """The same solver with `stop_mode="abs"`."""
         return dataclasses.replace(self, stop_mode="abs")
+
+    def from_constant(self) -> Self:
+        """The same solver for an affine `f` and `z0 = f(0)`, if it can make use of that."""
+        return self
 
     def tolerance(self, *leaves: Array) -> float | Array:
         """`tol`, or what stands for None with states of these dtypes."""
@@ -176,6 +180,11 @@ class IterativeSolver(Solver):
     def leaps(self) -> bool:
         """Whether a step may go further than the residual."""
         return True
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether samples stop that, as their residuals fall, would not converge in time."""
+        return False
 
     def inform(self, state: Any, going: Array, size: Array) -> Any:
         """The state for `step`, given what the loop knows, all `(*batch,)`.

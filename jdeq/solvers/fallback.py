@@ -1,14 +1,17 @@
 """One solver after the other, for the samples that have not converged."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Self
 
+import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, core, lax
 
 from .._checks import check_int
 from .._evidence import FALL, GROWTH
 from .._info import Status
-from .._loop import Solution
+from .._loop import Solution, unmeasured
 from .._method import is_same
 from .._space import PyTree, Space
 from .base import Solver
@@ -77,7 +80,7 @@ class Fallback(Solver):
                     f"tol={self.tol}, stop_mode={self.stop_mode!r}"
                 )
 
-    def with_absolute_tol(self) -> "Fallback":
+    def with_absolute_tol(self) -> Self:
         stages = [s if isinstance(s, str) else s.with_absolute_tol() for s in self.solvers]
         return dataclasses.replace(self, solvers=tuple(stages), stop_mode="abs")
 
@@ -123,17 +126,39 @@ class Fallback(Solver):
                 z=space.where(back, z0, solution.z), steps=jnp.where(back, 0, solution.steps)
             )
             part = jnp.clip(limits - done, 0, stage.max_iter)
-            following = stage.solve(
-                f,
+            settings = {"space": space, "indexing": at(done, stage), "loop": loop}
+            following = _if_any(
+                going,
+                lambda z, limit: stage.solve(f, z, limit=limit, **settings),  # noqa: B023
                 solution.z,
-                space=space,
-                limit=jnp.where(going, part, -1),  # -1: not even measured
-                indexing=at(done, stage),
-                loop=loop,
+                jnp.where(going, part, -1),  # -1: not even measured
+                space,
             )
             solution = _join(space, going, solution, following, done)
             done += stage.max_iter
         return solution
+
+
+def _if_any(
+    going: Array,
+    run: Callable[[PyTree, Array], Solution],
+    z: PyTree,
+    limit: Array,
+    space: Space,
+) -> Solution:
+    """`run(z, limit)`; where no sample is `going`, nothing of it, neither time nor memory."""
+    one = lambda z, limit: run(z, limit)._replace(memory=())
+    traced, made = jax.make_jaxpr(one, return_shape=True)(z, limit)  # once, to know the shapes
+
+    def compute(z: PyTree, limit: Array) -> Solution:
+        flat = core.eval_jaxpr(traced.jaxpr, traced.consts, *jax.tree.leaves((z, limit)))
+        return jax.tree.unflatten(jax.tree.structure(made), flat)
+
+    def skip(z: PyTree, limit: Array) -> Solution:
+        none = unmeasured(space, z, length=made.abs_trace.shape[-1], n_states=len(made.states))
+        return none._replace(evals=jnp.broadcast_to(none.evals[..., None], made.evals.shape))
+
+    return lax.cond(space.any(going), compute, skip, z, limit)
 
 
 def _size(absolute: Array, relative: Array) -> Array:

@@ -22,6 +22,9 @@ class FixedPointIter(IterativeSolver):
     Args:
         tau: damping, in (0, 2]; 1 is the plain iteration. Small enough a `tau` tames eigenvalues
             of real part below 1, however large.
+        give_up: stop samples, as `Status.STALLED`, whose residual would not be below the tolerance
+            within `max_iter` if it went on falling as over the last 4 iterations. For a `Fallback`,
+            where another solver takes over.
 
     Source: S. Banach, Fund. Math. 3 (1922); damped: M. A. Krasnosel'skii (1955).
 
@@ -33,6 +36,7 @@ class FixedPointIter(IterativeSolver):
     """
 
     tau: float | Array = 1.0
+    give_up: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,6 +45,10 @@ class FixedPointIter(IterativeSolver):
     @property
     def leaps(self) -> bool:
         return False
+
+    @property
+    def gives_up(self) -> bool:
+        return self.give_up
 
     def step(self, space: Space, k, z: PyTree, fz: PyTree, state):
         return space.damp(z, fz, self.tau), state

@@ -12,7 +12,8 @@ from .._checks import check_int, check_scalar
 from .._loop import Solution
 from .._space import PyTree, Space, put
 from .base import IterativeSolver, Solver
-from .linear.affine import Log, Rule, divide
+from .linear.affine import divide
+from .linear.books import Log, Rule
 from .linear.gmres import AugmentedGMRES
 
 GAMMA, LOOSEST, FIRST = 0.9, 0.5, 0.1  # forcing: the factor, the largest one, the first one

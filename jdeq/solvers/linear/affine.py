@@ -3,102 +3,48 @@
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.typing import ArrayLike
 
+from ..._checks import check_int
 from ..._evidence import GROWTH
 from ..._info import Status
-from ..._loop import Solution, hold, measure, relative, unmeasured
+from ..._loop import Solution, hold, measure, unmeasured
+from ..._pace import WATCHED, is_late
 from ..._space import PyTree, Space, put
 from ..base import Solver
+from .books import Log, Rule, read, write
 
 Apply = Callable[[PyTree], PyTree]
 FALL = 0.01  # of the first residual: what a solution leaves at most, or `tol` at the first size
 PROGRESS = 0.999  # a cycle that leaves more than this of the residual has stalled
 
 
-class Log(NamedTuple):
-    """The books on products with A, per sample.
-
-    `products` (*batch,) int32 counts them; `active` holds while the sample's cycle goes on;
-    `finite` is False once a product was not; `record` is the lowest residual of the cycle, as
-    estimated, and `steps` the product it came with; the traces are (*batch, max_iter).
-    """
-
-    products: Array
-    active: Array
-    finite: Array
-    record: Array
-    steps: Array
-    abs_trace: Array
-    rel_trace: Array
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Rule:
-    """Ends a sample's cycle: the residual estimate is below `tol`, or `limit` products made.
-
-    In whatever mode, an absolute estimate of at most `enough` ends it too, one above `bar` never.
-    """
-
-    stop_mode: str
-    tol: ArrayLike
-    limit: Array
-    enough: ArrayLike = 0.0
-    bar: ArrayLike = jnp.inf
-
-    def book(
-        self,
-        log: Log,
-        absolute: Array,
-        size: Array,
-        *,
-        usable: Array,
-        finite: Array,
-        slack: ArrayLike = 0,
-    ) -> tuple[Log, Array]:
-        """Books a product of the active samples.
-
-        Args:
-            absolute, size: the estimates of `||f(y) - y||` and `||f(y)||` after it.
-            usable: False where the method broke down: the cycle ends, the numbers do not count.
-            finite: whether the product was.
-            slack: by how much `||f(y)||` may be less than `size`.
-
-        Returns:
-            The log, and which samples now have their lowest residual.
-        """
-        rel = relative(absolute, size)
-        highest = relative(absolute, jnp.maximum(size - slack, 0))
-        now, sure = (absolute, absolute) if self.stop_mode == "abs" else (rel, highest)
-        good = log.active & usable & jnp.isfinite(now)
-        met = (sure < self.tol) & (absolute <= self.bar)
-        take = good & (now < log.record)
-        products = log.products + log.active.astype(jnp.int32)
-        log = Log(
-            products=products,
-            active=good & ~met & (absolute > self.enough) & (products < self.limit),
-            finite=log.finite & (finite | ~log.active),
-            record=jnp.where(take, now, log.record),
-            steps=jnp.where(take, products, log.steps),
-            abs_trace=_write(log.abs_trace, log.products, absolute, good),
-            rel_trace=_write(log.rel_trace, log.products, rel, good),
-        )
-        return log, take
-
-
 class _Pending(NamedTuple):
-    y: PyTree  # to be measured next
-    pending: Array  # whether it is still to be
+    """Where a solve stands; masks and counts are (*batch,).
+
+    `pending` samples have a `y` that is to be measured. While a sample is `plain`, `f(y)` is its
+    next one. `k` () counts cycles, `looks` evaluations of `f` before the first, and `made`
+    (*batch, max_iter + 1) for each cycle its products and the evaluation of its outcome. `first`
+    has `|f(y) - y|` and `|f(y)|` at the start, see `_judge`.
+    """
+
+    y: PyTree
+    pending: Array
+    plain: Array
     log: Log
     best: Solution
-    k: Array  # cycles so far
-    made: Array  # (*batch, max_iter + 2) evaluations of each: the measurement, then its products
-    first: tuple[Array, ...]  # |f(y) - y| and |f(y)| at the start, see `_judge`
+    k: Array
+    looks: Array
+    made: Array
+    first: tuple[Array, ...]
+
+    def going(self, limit: Array) -> Array:
+        """Whose solve is not at its end."""
+        return (self.best.status == Status.MAX_ITER) & (self.log.products < limit)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,9 +61,23 @@ class AffineSolver(Solver):
 
     `max_iter` counts products; an `advance` makes `PRODUCTS` of them. On an `f` that is not affine
     the outcome is whatever it is; its measured residual says so.
+
+    Args:
+        plain: of these, at most so many plain iterations `y <- f(y)` to begin with. A sample makes
+            them for as long as its residual falls so fast that it will converge by them. They cost
+            nothing beside the product, and where all samples converge nothing of the method is
+            computed or held.
+        begins_at_constant: the start is `f(0)`, which is not evaluated then.
     """
 
     PRODUCTS: ClassVar[int] = 1
+
+    plain: int = 0
+    begins_at_constant: bool = dataclasses.field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int("plain", self.plain, low=0)
 
     @abc.abstractmethod
     def open(self, space: Space, y: PyTree, r: PyTree) -> Any:
@@ -152,12 +112,15 @@ class AffineSolver(Solver):
     def differentiates(self) -> bool:
         return False
 
+    def from_constant(self) -> Self:
+        return dataclasses.replace(self, begins_at_constant=True)
+
     def solve(self, f, z0, *, space, limit, indexing, loop) -> Solution:
         if loop != "while":
             raise ValueError(
                 f"{type(self).__name__} cannot be unrolled: use backward='ift', 'phantom' or 'jfb'"
             )
-        constant = f(jax.tree.map(jnp.zeros_like, z0))
+        constant = z0 if self.begins_at_constant else f(jax.tree.map(jnp.zeros_like, z0))
         offset = space.norm(constant)
         exponent = _exponent(offset)
         rule = Rule(self.stop_mode, self.tolerance(*jax.tree.leaves(z0)), limit)
@@ -168,12 +131,20 @@ class AffineSolver(Solver):
             image = f(space.scale(p, jnp.ldexp(jnp.ones_like(size), -shift)))
             return space.scale(space.sub(image, constant), jnp.ldexp(jnp.ones_like(size), shift))
 
-        def one_cycle(c: _Pending) -> _Pending:
+        def look(c: _Pending) -> tuple[_Pending, PyTree]:
             fy = f(c.y)
-            best, log, now, first = _judge(space, rule, indexing, c, fy, offset)
-            moving = c.pending & (best.status == Status.MAX_ITER) & (log.products < limit)
-            log = log._replace(active=moving, record=now)
-            cycle_rule = dataclasses.replace(rule, bar=_bar(rule, first, best.z))
+            now, seen = _judge(space, rule, indexing, c, fy, offset)
+            return (_plainly(space, rule, self.plain, c, now, seen, fy) if self.plain else seen), fy
+
+        def one_cycle(c: _Pending) -> _Pending:
+            if self.plain:
+                c, fy = lax.while_loop(
+                    lambda at: space.any(at[0].pending), lambda at: look(at[0]), (c, c.y)
+                )
+            else:
+                c, fy = look(c)
+            moving = c.going(limit)
+            cycle_rule = dataclasses.replace(rule, bar=_bar(rule, c.first, c.best.z))
 
             def another(y: PyTree, r: PyTree, log: Log) -> tuple[PyTree, Log]:
                 new, log = self.cycle(space, apply, y, r, log, cycle_rule)
@@ -181,11 +152,11 @@ class AffineSolver(Solver):
 
             # a cycle costs its memory even if no sample makes a product
             none = lambda y, r, log: (y, log)
-            before = log.products
+            log = c.log._replace(active=moving)
             y, log = lax.cond(space.any(moving), another, none, c.y, space.sub(fy, c.y), log)
-            products = -(-(log.products - before) // self.PRODUCTS) * self.PRODUCTS
-            made = put(c.made, c.pending.astype(jnp.int32) + products, c.k, c.made.ndim - 1)
-            return _Pending(y, moving, log, best, c.k + 1, made, first)
+            products = -(-(log.products - c.log.products) // self.PRODUCTS) * self.PRODUCTS
+            made = put(c.made, products + moving.astype(jnp.int32), c.k, c.made.ndim - 1)
+            return c._replace(y=y, pending=moving, log=log, k=c.k + 1, made=made)
 
         best = unmeasured(space, z0, length=self.max_iter, n_states=len(indexing))
         none = best.steps
@@ -199,27 +170,36 @@ class AffineSolver(Solver):
             abs_trace=best.abs_trace,
             rel_trace=best.rel_trace,
         )
-        made = jnp.broadcast_to(none[..., None], (*none.shape, self.max_iter + 2))
-        unknown = best.abs_residual
         start = _Pending(
-            z0, all_of_them, log, best, jnp.zeros((), jnp.int32), made, (unknown, unknown)
+            y=z0,
+            pending=all_of_them,
+            plain=all_of_them & (self.plain > 0),
+            log=log,
+            best=best,
+            k=jnp.zeros((), jnp.int32),
+            looks=none,
+            made=jnp.broadcast_to(none[..., None], (*none.shape, self.max_iter + 1)),
+            first=(best.abs_residual, best.abs_residual),
         )
         end = lax.while_loop(lambda c: space.any(c.pending), one_cycle, start)
         solution = end.best._replace(
-            evals=end.made, abs_trace=end.log.abs_trace, rel_trace=end.log.rel_trace
+            evals=jnp.concatenate([end.looks[..., None], end.made], -1),
+            abs_trace=end.log.abs_trace,
+            rel_trace=end.log.rel_trace,
         )
-        return hold(solution.after(1))  # f(0)
+        return hold(solution.after(0 if self.begins_at_constant else 1))
 
 
 def _judge(
     space: Space, rule: Rule, indexing: tuple[int, ...], c: _Pending, fy: PyTree, offset: Array
-) -> tuple[Solution, Log, Array, tuple[Array, ...]]:
-    """Measures the pending iterates; `offset` is the norm of f(0).
+) -> tuple[Array, _Pending]:
+    """Measures the pending iterates, after which none is pending; `offset` is the norm of f(0).
+
+    The residual and size at the start are noted, or `offset` where that is less: beside a far
+    start, any residual is small.
 
     Returns:
-        The best ones so far, the log with measured residuals, what decides among them, and the
-        residual and size at the start, or `offset` where that is less: beside a far start, any
-        residual is small.
+        What decides among iterates, and where the solve stands then.
     """
     best, log = c.best, c.log
     residual = measure(space, c.y, fy)
@@ -236,9 +216,9 @@ def _judge(
         (residual.abs, best.abs_residual) if absolute else (residual.rel, best.rel_residual)
     )
     take = c.pending & residual.finite & (now < record)
-    stuck = ~(now < PROGRESS * record) & (log.products < rule.limit)
+    stuck = (c.k > 0) & ~(now < PROGRESS * record) & (log.products < rule.limit)
     status = jnp.where(stuck, Status.STALLED, Status.MAX_ITER)
-    status = jnp.where(residual.finite & log.finite, status, Status.NONFINITE)
+    status = jnp.where((residual.finite & log.finite) | c.plain, status, Status.NONFINITE)
     grown = residual.size > GROWTH * first[1]
     beyond = (now < rule.tol) & grown & (status != Status.MAX_ITER)
     status = jnp.where(beyond, Status.DIVERGED, status)
@@ -256,10 +236,45 @@ def _judge(
         ),
     )
     log = log._replace(
-        abs_trace=_write(log.abs_trace, log.steps - 1, residual.abs, known),
-        rel_trace=_write(log.rel_trace, log.steps - 1, residual.rel, known),
+        record=jnp.where(c.pending, now, log.record),
+        abs_trace=write(log.abs_trace, log.steps - 1, residual.abs, known),
+        rel_trace=write(log.rel_trace, log.steps - 1, residual.rel, known),
     )
-    return best, log, now, first
+    return now, c._replace(
+        pending=jnp.zeros_like(c.pending),
+        log=log,
+        best=best,
+        looks=c.looks + (c.pending & (c.k == 0)).astype(jnp.int32),
+        first=first,
+    )
+
+
+def _plainly(
+    space: Space, rule: Rule, most: int, c: _Pending, now: Array, seen: _Pending, fy: PyTree
+) -> _Pending:
+    """The next plain iterates, and the best ones so far of samples that make no more of them.
+
+    Args:
+        most: how many of them there may be.
+        c, seen: where the solve stood before and after `y` was measured; `now` is what it showed.
+        fy: `f(y)`.
+    """
+    best, log = seen.best, seen.log
+    trace = log.abs_trace if rule.stop_mode == "abs" else log.rel_trace
+    left = jnp.minimum(most, rule.limit) - log.products
+    late = is_late(read(trace, log.steps - 1 - WATCHED), now, rule.tol, left)
+    late &= log.products > WATCHED
+    going = c.plain & c.pending & seen.going(rule.limit)
+    on = going & jnp.isfinite(now) & (left > 0) & ~late
+    back = going & ~on & (best.steps != log.steps)
+    products = log.products + on.astype(jnp.int32)
+    steps = jnp.where(on, products, jnp.where(back, best.steps, log.steps))
+    return seen._replace(
+        y=space.where(on, fy, space.where(back, best.z, c.y)),
+        pending=on | back,
+        plain=on,
+        log=log._replace(products=products, steps=steps),
+    )
 
 
 def _bar(rule: Rule, first: tuple[Array, ...], y: PyTree) -> Array:
@@ -267,12 +282,6 @@ def _bar(rule: Rule, first: tuple[Array, ...], y: PyTree) -> Array:
     residual, size = first
     enough = rule.tol if rule.stop_mode == "abs" else jnp.maximum(rule.tol, resolution(y)) * size
     return jnp.maximum(enough, FALL * residual)
-
-
-def _write(trace: Array, column: Array, value: Array, mask: Array) -> Array:
-    """The trace with `value` in each sample's own column, where `mask` holds."""
-    here = lax.broadcasted_iota(jnp.int32, trace.shape, trace.ndim - 1) == column[..., None]
-    return jnp.where(here & mask[..., None], value[..., None], trace)
 
 
 def _exponent(x: Array) -> Array:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from ..._space import PyTree, Space
-from .affine import AffineSolver, Apply, Log, Rule, divide, resolution
+from .affine import AffineSolver, Apply, divide, resolution
+from .books import Log, Rule
 
 
 class CGState(NamedTuple):

@@ -11,7 +11,8 @@ from ..._checks import check_int
 from ..._space import PyTree, Space, put
 from ..parts.filled import if_needed
 from ..parts.history import History
-from .affine import AffineSolver, Apply, Log, Rule, divide, resolution
+from .affine import AffineSolver, Apply, divide, resolution
+from .books import Log, Rule
 
 CANCELLED = 0.5  # what is left of a norm when rounding errors count in the rest
 FULL = 32  # basis vectors where nobody says: few solves need more, and they are all held
