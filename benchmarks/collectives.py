@@ -6,9 +6,8 @@ prints a table for each layout. Takes a few minutes.
 
 import argparse
 import dataclasses
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +19,8 @@ from zoo.mdeq.config import MDEQConfig
 from zoo.registry import get_task
 from zoo.run import RunConfig
 from zoo.training.program import Program
+
+from .hlo import lines, nbytes, shapes
 
 LAYOUTS = {
     "data=8": Devices("data=8"),
@@ -37,7 +38,6 @@ IMAGENET = MDEQConfig(  # the published small one for ImageNet
     image_size=(224, 224),
 )
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-BITS = {"pred": 8}  # of types whose name does not end in their size
 
 
 class Collective(NamedTuple):
@@ -65,18 +65,14 @@ class Collective(NamedTuple):
 
 def collectives(hlo: str) -> list[Collective]:
     """All collectives in the text of a compiled program, in the order of the text."""
-    bodies = dict(_computations(hlo))
-    looped = _reachable(bodies, _loops(hlo))
     found = []
-    for name, lines in bodies.items():
-        for line in lines:
-            match = re.search(rf" = (.*?) ({'|'.join(KINDS)})(?:-start)?\(", line)
-            if match is not None:
-                shapes = tuple(re.findall(r"\w+\[[\d,]*\]", match[1]))
-                source = re.search(r'op_name="([^"]*)"', line)
-                size = sum(map(_bytes, shapes))
-                text = source[1] if source else ""
-                found.append(Collective(match[2], shapes, size, name in looped, text))
+    for line, in_loop in lines(hlo):
+        match = re.search(rf" = (.*?) ({'|'.join(KINDS)})(?:-start)?\(", line)
+        if match is not None:
+            results = shapes(match[1])
+            source = re.search(r'op_name="([^"]*)"', line)
+            size = sum(map(nbytes, results))
+            found.append(Collective(match[2], results, size, in_loop, source[1] if source else ""))
     return found
 
 
@@ -89,7 +85,7 @@ def table(found: list[Collective]) -> str:
     for (in_loop, kind, scalar), group in sorted(groups.items(), reverse=True):
         where = "in a loop" if in_loop else "once per step"
         what = f"{kind} of scalars" if scalar else kind
-        largest = max((shape for c in group for shape in c.shapes), key=_bytes)
+        largest = max((shape for c in group for shape in c.shapes), key=nbytes)
         size = sum(c.size for c in group) / 1e6
         rows.append(f"| {where} | {what} | {len(group)} | {size:.3g} | `{largest}` |")
     return "\n".join(rows)
@@ -122,44 +118,6 @@ def _batch(config: RunConfig) -> Mapping[str, np.ndarray]:
         return {"x": tokens, "y": tokens, "fresh": np.array(False)}
     shape = (n, *config.model.image_size, config.model.in_channels)
     return {"x": np.zeros(shape, np.float32), "y": np.zeros(n, np.int32)}
-
-
-def _computations(hlo: str) -> Iterator[tuple[str, list[str]]]:
-    """Name and lines of each computation of a program."""
-    name, lines = "", []
-    for line in hlo.splitlines():
-        start = re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$", line)
-        if start is not None:
-            name, lines = start[1], []
-        elif line.startswith("}"):
-            yield name, lines
-        else:
-            lines.append(line)
-
-
-def _loops(hlo: str) -> set[str]:
-    """Names of the bodies and conditions of all loops."""
-    lines = [line for line in hlo.splitlines() if re.search(r" while\(", line)]
-    return {name for line in lines for name in re.findall(r"(?:body|condition)=%?([\w.\-]+)", line)}
-
-
-def _reachable(bodies: Mapping[str, list[str]], start: set[str]) -> set[str]:
-    """`start`, and all computations that they call."""
-    seen, todo = set(), set(start)
-    while todo:
-        name = todo.pop()
-        seen.add(name)
-        for line in bodies.get(name, ()):
-            called = re.findall(r"=\{?((?:%[\w.\-]+(?:, )?)+)\}?", line)
-            names = {n for group in called for n in re.findall(r"%([\w.\-]+)", group)}
-            todo |= (names & bodies.keys()) - seen
-    return seen
-
-
-def _bytes(shape: str) -> int:
-    dtype, dims = shape.rstrip("]").split("[")
-    bits = BITS.get(dtype) or int(re.findall(r"\d+", dtype)[0])
-    return math.prod(int(d) for d in dims.split(",") if d) * bits // 8
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ def test_a_file_or_a_module(plugin, tmp_path, capsys):
     command = "train mdeq --f_solver mine --help".split()
     for _ in range(2):  # one process may run several commands: it is imported once
         assert run(*command, "--plugin", plugin) == 0
-    assert "newton, fallback, gmres, bicgstab, cg, neumann, mine" in " ".join(
+    assert "newton, fallback, auto, gmres, bicgstab, cg, neumann, mine" in " ".join(
         capsys.readouterr().out.split()
     )
 

@@ -38,6 +38,9 @@ class BiCGStab(AffineSolver):
     product) starts a new cycle from it; if that brings nothing, the status is `STALLED`.
     `max_iter` counts products; the state after the first of a pair is an iterate too.
 
+    Args:
+        plain: plain iterations to begin with at most, for samples that converge by them.
+
     Source: H. A. van der Vorst, SIAM J. Sci. Stat. Comput. 13 (1992).
 
     Example:

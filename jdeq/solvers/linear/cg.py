@@ -35,6 +35,9 @@ class CG(AffineSolver):
     curvature `<p, p - A p>` ends a cycle. Otherwise an unsymmetric `A` goes unnoticed until the
     residual does not fall: it is then reported as large as it is, and not `CONVERGED`.
 
+    Args:
+        plain: plain iterations to begin with at most, for samples that converge by them.
+
     Source: M. R. Hestenes, E. Stiefel, J. Res. Natl. Bur. Stand. 49 (1952).
 
     Example:

@@ -56,6 +56,8 @@ class GMRES(AffineSolver):
     Rotations and the triangular system are small per-sample arrays.
 
     Args:
+        plain: plain iterations to begin with at most, for samples that converge by them; `"auto"`
+            backward is `GMRES(max_iter=100, plain=50)`.
         restart: basis vectors before the cycle starts again from its outcome, which saves memory
             and may slow the solve down or stall it; None: `min(max_iter, 32)`.
 
