@@ -55,6 +55,11 @@ def test_resume_keeps_the_rows_that_are_there(tmp_path, capsys):
     assert len(run(tmp_path, *section, "fixed point, all")["overhead"]) == 1
 
 
+def test_a_training_step_of_the_zoo_is_timed(tmp_path):
+    (row,) = run(tmp_path, "--sections", "steps", "--only", "3 blocks")["steps"].values()
+    assert row["jdeq ms"] > 0 and "torchdeq ms" not in row
+
+
 def test_a_wrong_solution_is_refused(function):
     right = reference(function)
     check_residual(function, Outcome(right.z, 1), TOL)

@@ -1,6 +1,6 @@
 """The benchmark's sections by name. A section is a module with `rows(context)` and `NOTES`."""
 
-from . import compiling, grid, growth, memory, overhead, streaming, vmapping
+from . import compiling, grid, growth, memory, overhead, steps, streaming, vmapping
 
 SECTIONS = {
     "grid": grid,
@@ -10,4 +10,5 @@ SECTIONS = {
     "compile": compiling,
     "memory": memory,
     "growth": growth,
+    "steps": steps,
 }
