@@ -1,0 +1,1 @@
+"""Implicit graph neural networks (Gu et al., NeurIPS 2020)."""
