@@ -47,7 +47,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {  # model, 
     "MDEQ, Broyden 22, IFT by Broyden 22": ("mdeq", {}, BOTH | {"f_solver": "broyden"}, 32),
 }
 LM = {
-    "n_head": 8,
+    "n_head": 4,
     "d_model": 128,
     "d_inner": 512,
     "d_embed": 128,
@@ -115,6 +115,7 @@ def by_torch(model: str, sizes: dict, deq: dict, batch: int) -> Callable[[], obj
 
     from . import torch_lm, torch_mdeq
 
+    torch.set_flush_denormal(True)  # as XLA does: an attention's gradient has many
     config = config_of(model, sizes)
     data = random_batch(model, config, batch, np.random.default_rng(0))
     x, y = torch.tensor(data["x"]), torch.tensor(data["y"]).long()

@@ -40,16 +40,17 @@ class Block(nn.Module):
     def attention(self, y, memory, u, encodings, mask):
         batch, length, d = y.shape
         qkv = self.qkv_net(torch.cat([memory, y], 1)) + u
-        if self.packed:
-            q, k, v = qkv.view(batch, -1, self.heads, 3, d // self.heads).unbind(3)
-        else:
-            q, k, v = qkv.view(batch, -1, 3, self.heads, d // self.heads).unbind(2)
-        q, r = q[:, -length:], self.r_net(encodings).view(-1, self.heads, d // self.heads)
-        content = torch.einsum("bihd,bjhd->bhij", q + self.r_w_bias, k)
-        position = torch.einsum("bihd,jhd->bhij", q + self.r_r_bias, r)
+        shape = (self.heads, 3) if self.packed else (3, self.heads)
+        qkv = qkv.view(batch, -1, *shape, d // self.heads)
+        # contiguous (batch, head, position, width): products of strided ones take twice as long
+        q, k, v = (x.transpose(1, 2).contiguous() for x in qkv.unbind(3 if self.packed else 2))
+        r = self.r_net(encodings).view(-1, self.heads, d // self.heads).transpose(0, 1).contiguous()
+        q = q[:, :, -length:]
+        content = (q + self.r_w_bias[:, None]) @ k.transpose(-1, -2)
+        position = (q + self.r_r_bias[:, None]) @ r.transpose(-1, -2)
         scores = (content + relative_shift(position)) * (d // self.heads) ** -0.5
         weights = torch.softmax(scores.masked_fill(mask, -torch.inf), -1)
-        heads = torch.einsum("bhij,bjhd->bihd", weights, v).reshape(batch, length, d)
+        heads = (weights @ v).transpose(1, 2).reshape(batch, length, d)
         return self.o_net(self.ln2(heads))
 
 
