@@ -34,6 +34,8 @@ parity: $(VENV)/.dev  ## compares the models with all reference folders, shipped
 	  $(BIN)/python -m zoo parity mdeq $$folder || exit 1; done
 	for folder in $(wildcard $(REFERENCES:%=%/deq_lm/*/) $(REFERENCES:%=%/deq_seq/*/)); do \
 	  $(BIN)/python -m zoo parity lm $$folder || exit 1; done
+	for folder in $(dir $(wildcard $(REFERENCES:%=%/ignn/*/state_dict.npz))); do \
+	  $(BIN)/python -m zoo parity ignn $$folder || exit 1; done
 
 bench: $(VENV)/.bench  ## measures jdeq beside its peers
 	$(BIN)/python -m benchmarks

@@ -39,7 +39,7 @@ FLOORS = {  # from the ground up; rooms of one floor do not know each other
         "folder",
         "lock",
         "checkpoints logs",
-        "training lm mdeq",
+        "training ignn lm mdeq",
         "commands",
         "cli",
         "__main__",

@@ -50,6 +50,7 @@ class IGNN(nnx.Module):
         options: dict[str, Any] = {"rngs": rngs, "param_dtype": param_dtype}
         self.config = config
         self.deq = deq
+        self.layers: Any  # convolutions, or implicit
         if config.explicit:
             self.layers = nnx.List(Convolutions(*n, config, **options) for n in config.layers)
         else:
@@ -164,7 +165,7 @@ def worst(infos: list[jdeq.SolverInfo]) -> jdeq.SolverInfo:
         for name in jdeq.SolverInfo._fields
         if name not in ("nfe", "states")
     }
-    return jdeq.SolverInfo(**made, nfe=sum(info.nfe for info in infos), states=())
+    return jdeq.SolverInfo(**made, nfe=jnp.sum(jnp.stack([info.nfe for info in infos])), states=())
 
 
 def _nothing(x: Array) -> jdeq.SolverInfo:

@@ -28,7 +28,7 @@ class IGNNTrainConfig(TrainConfig):
 
 def adam(train: IGNNTrainConfig) -> optax.GradientTransformation:
     """Adam whose weight decay is part of the gradient, after each array's has been clipped."""
-    parts = [optax.adam(learning_rate(train, own_rate(train)))]
+    parts: list[optax.GradientTransformation] = [optax.adam(learning_rate(train, own_rate(train)))]
     if train.weight_decay:
         parts.insert(0, optax.add_decayed_weights(train.weight_decay))
     if train.clip_each:

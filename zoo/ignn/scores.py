@@ -44,18 +44,18 @@ def counts(logits: Array, y: Array, labels: Literal["class", "any", "top"]) -> d
     }
 
 
-def micro_f1(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.floating:
+def pooled_f1(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.floating:
     """Of all classes together; 0 if nothing is predicted."""
-    return macro_f1(*(np.sum(count) for count in (tp, fp, fn)))
+    return mean_f1(*(np.sum(count) for count in (tp, fp, fn)))
 
 
-def macro_f1(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.floating:
+def mean_f1(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.floating:
     """The mean over classes, of which one that neither is nor is predicted counts as 0."""
     both = 2 * tp + fp + fn
     return np.mean(np.where(both > 0, 2 * tp / np.where(both > 0, both, 1), 0))
 
 
 F1: Figures = {
-    "micro-F1": Figure(COUNTS, micro_f1),
-    "macro-F1": Figure(COUNTS, macro_f1),
+    "micro-F1": Figure(COUNTS, pooled_f1),
+    "macro-F1": Figure(COUNTS, mean_f1),
 }

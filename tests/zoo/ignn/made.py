@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from zoo.ignn.propagation import Edges
 
@@ -15,7 +16,7 @@ def dense(edges: Edges, nodes: int) -> np.ndarray:
     return made
 
 
-def edges_of(*packs, dtype=np.float32) -> Edges:
+def edges_of(*packs, dtype: DTypeLike = np.float32) -> Edges:
     """Of lists of (source, target, weight); shorter ones are filled up with weight 0."""
     longest = max((len(pack) for pack in packs), default=0)
     rows = np.zeros((len(packs), max(longest, 1), 3))
@@ -29,7 +30,7 @@ def edges_of(*packs, dtype=np.float32) -> Edges:
 
 
 def random_edges(
-    rng, packs: int, nodes: int, edges: int, dtype=np.float32, *, unit: bool = False
+    rng, packs: int, nodes: int, edges: int, dtype: DTypeLike = np.float32, *, unit: bool = False
 ) -> Edges:
     """With weights of both signs; some edges are there twice, and some are self loops.
 

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,9 @@ NORMED = dataclasses.replace(DEQ, norm_type="weight_norm")
 TOL, RATE = 1e-6, 0.8
 
 
-def layer_of(config=CONFIG, deq=DEQ, *, large=1.0):
+def layer_of(config=CONFIG, deq=DEQ, *, large=1.0) -> Any:
     """A layer whose W is `large` times as large as it would be."""
-    layer = ImplicitLayer(3, 5, config, deq, rngs=nnx.Rngs(0))
+    layer: Any = ImplicitLayer(3, 5, config, deq, rngs=nnx.Rngs(0))
     kernel = nnx.state(layer, nnx.PathContains("w"))
     nnx.update(layer, jax.tree.map(lambda a: a * large, kernel))
     return layer
@@ -89,7 +90,7 @@ def test_gradients_are_those_by_the_projected_kernel(deq):
     if deq is NORMED:
         made = nnx.grad(lambda layer: jnp.sum(layer.plain_weights().w.kernel[...] * wanted))(layer)
         wanted = made["weights"]["module"]["w"]["kernel"][...]
-    made = nnx.jit(nnx.grad(lambda layer: jnp.sum(layer(x, edges)[0] * to)))(layer)
+    made: Any = nnx.jit(nnx.grad(lambda layer: jnp.sum(layer(x, edges)[0] * to)))(layer)
     got = made["weights"]["module"] if deq is NORMED else made["weights"]
     np.testing.assert_allclose(got["w"]["kernel"][...], wanted, rtol=1e-4, atol=1e-4)
 

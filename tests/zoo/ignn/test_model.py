@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,13 +29,13 @@ NORMS = ("none", "weight_norm", "spectral_norm")
 GRAPH = jnp.array([[0, 0, 1, 1, 1, 4, 4]] * 2)  # two graphs, none of a third, and padding
 
 
-def inputs(config, packs=2):
+def inputs(config, packs=2) -> Any:
     edges = random_edges(np.random.default_rng(0), packs, 7, 40, unit=True)
     x = jnp.asarray(np.random.default_rng(1).normal(size=(packs, 7, 4)), jnp.float32)
     return (x, edges, GRAPH, 4) if config.form == "graphs" else (x, edges)
 
 
-def model_of(config, deq=DEQ):
+def model_of(config, deq=DEQ) -> Any:
     model = IGNN(config, deq, rngs=nnx.Rngs(0))
     model.eval()
     return model

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ class One(nnx.Module):
         self.w = Matrix(kernel)
 
 
-def normed(told, before):
+def normed(told, before) -> Any:
     """The norm of a recorded case, with its parameters."""
     options = {
         "learn_scale": told["learn_scale"],
@@ -45,7 +46,7 @@ def normed(told, before):
 def test_the_originals():
     folder = reference_folder("ignn/parts")
     cases = json.loads((folder / "config.json").read_text())["norms"]
-    close = {"rtol": 1e-10, "atol": 1e-12}
+    close: Any = {"rtol": 1e-10, "atol": 1e-12}
     with np.load(folder / "golden.npz") as golden, jax.enable_x64(True):
         for told in cases:
             start = f"norm/{told['index']}/"
@@ -90,7 +91,7 @@ def test_zero_weights_have_finite_gradients(norm_type):
     """Weight decay can drive rows to exactly 0, where the original divides 0 by 0."""
     config = IGNNConfig(n_features=3, widths=(4,))
     deq = jdeq.DEQConfig(norm_type=norm_type, norm_clip=norm_type != "none")
-    layer = ImplicitLayer(3, 4, config, deq, rngs=nnx.Rngs(0))
+    layer: Any = ImplicitLayer(3, 4, config, deq, rngs=nnx.Rngs(0))
     state = nnx.state(layer, nnx.Param)
     nnx.update(layer, jax.tree.map(jnp.zeros_like, state))
     layer.eval()

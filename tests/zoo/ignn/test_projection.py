@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,7 +102,7 @@ def test_the_originals():
         for i in range(7):
             case = {name: golden[f"projection/{i}/{name}"] for name in ("in", "radius")}
             w, radius = case["in"], case["radius"]
-            close = {"rtol": 1e-10, "atol": 1e-12}
+            close: Any = {"rtol": 1e-10, "atol": 1e-12}
             rows = project_l1(jnp.asarray(w), radius)
             np.testing.assert_allclose(rows, golden[f"projection/{i}/out"], **close)
             columns = project_l1(jnp.asarray(w), radius, axis=0)

@@ -62,7 +62,7 @@ def test_it_does_what_all_models_do(model, tmp_path, capsys):
 def test_without_its_plugin_it_is_unknown(model, tmp_path, capsys):
     assert run("train", model) == 2
     error = capsys.readouterr().err
-    assert f"unknown model '{model}': choose from lm, mdeq" in error
+    assert f"unknown model '{model}': choose from ignn, lm, mdeq" in error
 
 
 def test_what_it_has_not_is_said(model, tmp_path, capsys):
