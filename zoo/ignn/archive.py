@@ -8,7 +8,7 @@ import numpy as np
 from zoo.arrays import NUMBERS, load_arrays
 from zoo.data.checksums import verify_checksums
 from zoo.errors import UserError
-from zoo.ignn.graph import INTEGERS
+from zoo.ignn.shapes import INTEGERS, unlike
 
 
 class Archive:
@@ -27,14 +27,14 @@ class Archive:
 
     def integers(self, name: str, *shape: int | None) -> np.ndarray:
         """An array of integers, as int64, of this shape, where None is any length."""
-        array = self._array(name, shape, INTEGERS, "integers")
+        array = self._array(name, shape, INTEGERS)
         if array.dtype == np.uint64 and array.max(initial=0) > np.iinfo(np.int64).max:
             raise UserError(f"{self.path}: {name!r} has {array.max()}, expected less than 2^63")
         return array.astype(np.int64)
 
     def numbers(self, name: str, *shape: int | None) -> np.ndarray:
         """An array of any numbers."""
-        return self._array(name, shape, NUMBERS, "numbers")
+        return self._array(name, shape, NUMBERS)
 
     def offsets(self, name: str, total: int) -> np.ndarray:
         """Where each of some parts of a whole of this length begins, and the last one ends."""
@@ -60,20 +60,12 @@ class Archive:
                 f"expected {low} to {below - 1}"
             )
 
-    def _array(self, name: str, shape: tuple[int | None, ...], kinds: str, what: str) -> np.ndarray:
+    def _array(self, name: str, shape: tuple[int | None, ...], kinds: str) -> np.ndarray:
         if name not in self._arrays:
             raise UserError(f"{self.path}: no array named {name!r}")
         array = self._arrays[name]
-        fits = array.ndim == len(shape) and all(
-            n in (None, m) for n, m in zip(shape, array.shape, strict=True)
-        )
-        if not fits or array.dtype.kind not in kinds:
-            wanted = ", ".join("any" if n is None else str(n) for n in shape)
-            wanted += "," if len(shape) == 1 else ""
-            raise UserError(
-                f"{self.path}: {name!r} is {array.dtype} of shape {array.shape}, "
-                f"expected ({wanted}) {what}"
-            )
+        if (found := unlike(array, shape, kinds)) is not None:
+            raise UserError(f"{self.path}: {name!r} is {found}")
         return array
 
 

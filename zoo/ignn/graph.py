@@ -9,9 +9,9 @@ import numpy as np
 
 from zoo.arrays import NUMBERS, load_arrays
 from zoo.errors import UserError
+from zoo.ignn.shapes import INTEGERS, unlike
 
 ARRAYS = ("x", "sources", "targets", "weights", "graph", "n_nodes")  # of a graph file
-INTEGERS, ANY = "iu", NUMBERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Graph:
                 "expected as many of each"
             )
         weights = np.ones(edges) if self.weights is None else self.weights
-        weights = self._array("weights", weights, (edges,), ANY)
+        weights = self._array("weights", weights, (edges,), NUMBERS)
         self._check_finite("edge", "weight", weights)
         checked["weights"] = weights.astype(np.float64)
         if self.features is not None:
@@ -96,7 +96,7 @@ class Graph:
         return nodes.astype(np.int32)
 
     def _features(self, x: np.ndarray) -> np.ndarray:
-        self._array("features", x, (self.n_nodes, None), ANY)
+        self._array("features", x, (self.n_nodes, None), NUMBERS)
         if x.shape[1] < 1:
             raise UserError(f"{self.name}: its nodes have 0 features, expected at least 1")
         self._check_finite("node", "feature", x)
@@ -105,7 +105,7 @@ class Graph:
     def _labels(self, labels: np.ndarray) -> np.ndarray:
         multiple = labels.ndim >= 2
         shape = (self.n_nodes, None)[: 2 if multiple else labels.ndim]
-        self._array("labels", labels, shape, ANY if multiple else INTEGERS)
+        self._array("labels", labels, shape, NUMBERS if multiple else INTEGERS)
         wrong = (labels != 0) & (labels != 1) if multiple else (labels < -1)
         if wrong.any():
             first = int(np.argmax(wrong))
@@ -122,17 +122,8 @@ class Graph:
         array = np.asarray(array)
         if array.size == 0 and array.dtype == np.float64:
             array = array.astype(np.int64)  # an empty list
-        fits = array.ndim == len(shape) and all(
-            n in (None, m) for n, m in zip(shape, array.shape, strict=True)
-        )
-        if not fits or array.dtype.kind not in kinds:
-            wanted = ", ".join("any" if n is None else str(n) for n in shape)
-            wanted += "," if len(shape) == 1 else ""
-            what = "integers" if kinds == INTEGERS else "numbers"
-            raise UserError(
-                f"{self.name}: {field} are {array.dtype} of shape {array.shape}, "
-                f"expected ({wanted}) {what}"
-            )
+        if (found := unlike(array, shape, kinds)) is not None:
+            raise UserError(f"{self.name}: {field} are {found}")
         return array
 
     def _check_finite(self, row: str, entry: str, array: np.ndarray) -> None:
@@ -181,36 +172,28 @@ def read_graphs(path: pathlib.Path) -> list[Graph]:
     return [whole] if "graph" not in arrays else parted(whole, arrays["graph"])
 
 
-def parted(whole: Graph, graph: np.ndarray) -> list[Graph]:
-    """A graph for each number in `graph` (N,), which ascends from 0; its labels stay behind.
+def parted(whole: Graph, graph: np.ndarray, first: int = 0) -> list[Graph]:
+    """A graph for each number in `graph` (N,), which ascends from `first`.
 
     Raises:
         UserError: the numbers are others, or an edge joins nodes of two graphs.
     """
-    if graph.shape != (whole.n_nodes,) or graph.dtype.kind not in INTEGERS:
-        raise UserError(
-            f"{whole.name}: graph is {graph.dtype} of shape {graph.shape}, "
-            f"expected ({whole.n_nodes},) integers"
-        )
+    if (found := unlike(graph, (whole.n_nodes,), INTEGERS)) is not None:
+        raise UserError(f"{whole.name}: graph is {found}")
     graph = graph.astype(np.int64)
-    steps = np.diff(graph, prepend=np.int64(0))
+    steps = np.diff(graph, prepend=np.int64(first))
     wrong = (steps < 0) | (steps > (np.arange(len(steps)) > 0))
     if wrong.any():
         node = int(np.argmax(wrong))
         raise UserError(
             f"{whole.name}: node {node} is of graph {graph[node]}, "
-            "expected numbers that ascend from 0 without a gap"
+            f"expected numbers that ascend from {first} without a gap"
         )
-    of_edge = graph[whole.sources]
-    across = of_edge != graph[whole.targets]
-    if across.any():
-        edge = int(np.argmax(across))
-        raise UserError(
-            f"{whole.name}: edge {edge} joins graphs {of_edge[edge]} and "
-            f"{graph[whole.targets[edge]]}, expected nodes of one graph"
-        )
+    check_apart(whole, graph)
+    graph = graph - first
     counts = np.bincount(graph)
     starts = np.concatenate([[0], np.cumsum(counts)])
+    of_edge = graph[whole.sources]
     order = np.argsort(of_edge, kind="stable")
     ends = np.searchsorted(of_edge[order], np.arange(len(counts) + 1))
     graphs = []
@@ -223,10 +206,23 @@ def parted(whole: Graph, graph: np.ndarray) -> list[Graph]:
                 whole.targets[edges] - start,
                 whole.weights[edges],
                 None if whole.features is None else whole.features[start:stop],
+                None if whole.labels is None else whole.labels[start:stop],
                 name=f"{whole.name}, graph {number}",
             )
         )
     return graphs
+
+
+def check_apart(whole: Graph, graph: np.ndarray) -> None:
+    """Raises UserError for the first edge that joins nodes of two graphs, by `graph` (N,)."""
+    of_edge = graph[whole.sources]
+    across = of_edge != graph[whole.targets]
+    if across.any():
+        edge = int(np.argmax(across))
+        raise UserError(
+            f"{whole.name}: edge {edge} joins graphs {of_edge[edge]} and "
+            f"{graph[whole.targets[edge]]}, expected nodes of one graph"
+        )
 
 
 def _n_nodes(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> int:

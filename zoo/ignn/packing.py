@@ -32,8 +32,7 @@ class Packing:
         masks: Sequence[np.ndarray] | None = None,
         level: Level | None = None,
     ):
-        for graph in graphs:
-            _check_alike(graph, graphs)
+        check_alike(graphs)
         labels = [graph.labels for graph in graphs if graph.labels is not None]  # all, or none
         self.level: Level = level or ("graph" if labels and labels[0].ndim == 0 else "node")
         self.n_nodes = np.array([graph.n_nodes for graph in graphs])
@@ -101,20 +100,24 @@ class Packing:
         return batch
 
 
-def _check_alike(graph: Graph, graphs: Sequence[Graph]) -> None:
+def check_alike(graphs: Sequence[Graph]) -> None:
+    """Raises UserError for the first of some graphs that does not go together with the others."""
     first = graphs[0]
-    if graph.features is None and len(graphs) > 1:
-        raise UserError(f"{graph.name}: has no features, expected them where graphs are several")
-    if graph.n_features != first.n_features:
-        raise UserError(
-            f"{graph.name}: its nodes have {graph.n_features} features, expected "
-            f"{first.n_features} as in {first.name}"
-        )
-    kinds = [
-        None if g.labels is None else (g.labels.ndim, g.labels.shape[1:]) for g in (graph, first)
-    ]
-    if kinds[0] != kinds[1]:
-        raise UserError(f"{graph.name}: its labels are of another kind than those of {first.name}")
+    kind = lambda labels: None if labels is None else (labels.ndim, labels.shape[1:])
+    for graph in graphs:
+        if graph.features is None and len(graphs) > 1:
+            raise UserError(
+                f"{graph.name}: has no features, expected them where graphs are several"
+            )
+        if graph.n_features != first.n_features:
+            raise UserError(
+                f"{graph.name}: its nodes have {graph.n_features} features, expected "
+                f"{first.n_features} as in {first.name}"
+            )
+        if kind(graph.labels) != kind(first.labels):
+            raise UserError(
+                f"{graph.name}: its labels are of another kind than those of {first.name}"
+            )
 
 
 def _features(graph: Graph) -> np.ndarray:

@@ -5,9 +5,12 @@ import pathlib
 import numpy as np
 
 from zoo.data.split import Data
+from zoo.errors import UserError
 from zoo.ignn.adjacency import augmented, row_normalized, undirected, unweighted
 from zoo.ignn.archive import Archive, data_folder
+from zoo.ignn.csr import dense
 from zoo.ignn.graph import Graph
+from zoo.ignn.planetoid_pickles import FIRST, Citations, read_pickles
 from zoo.ignn.transductive import transductive
 
 SPLITS = {"train": "train_idx", "valid": "val_idx", "test": "test_idx"}
@@ -19,30 +22,37 @@ def planetoid(folder: pathlib.Path | None, name: str, *, row_normalize: bool = T
     Args:
         folder: has `{name}.npz`: `edges` (E, 2), each once; features as a CSR matrix, `feat_shape`
             (2,), `feat_indptr`, `feat_indices`, `feat_data`; `labels` (N,), -1 where unknown;
-            `train_idx`, `val_idx`, `test_idx`.
+            `train_idx`, `val_idx`, `test_idx`. Or the published files `ind.{name}.x`, ...
         name: "cora", "citeseer", "pubmed", or whatever else there is.
         row_normalize: divide the features of each node by their sum.
 
     Raises:
         UserError: a file is missing or damaged, or has not what it should; names file and row.
     """
-    folder = data_folder(folder, f"{name}.npz")
-    archive = Archive(folder / f"{name}.npz")
-    n, features = archive.integers("feat_shape", 2)
-    edges = archive.integers("edges", None, 2)
-    archive.check_range("edges", edges, 0, n)
-    x = _dense(archive, int(n), int(features))
-    labels = archive.integers("labels", int(n))
+    folder = data_folder(folder, f"{name}.npz or {FIRST.format(name)}, ...")
+    path = folder / f"{name}.npz"
+    published = not path.exists() and (folder / FIRST.format(name)).exists()
+    read = read_pickles(folder, name) if published else _read_archive(path)
     graph = Graph(
-        int(n),
-        *edges.T,
-        features=row_normalized(x) if row_normalize else x,
-        labels=labels,
-        name=str(archive.path),
+        len(read.x),
+        read.edges[:, 0],
+        read.edges[:, 1],
+        features=row_normalized(read.x) if row_normalize else read.x,
+        labels=read.labels,
+        name=str(folder / f"ind.{name}" if published else path),
     )
     graph = unweighted(undirected(graph), self_loops=False)
+    n_classes = int(read.labels.max(initial=0)) + 1
+    return transductive(augmented(graph), read.splits, n_classes=n_classes)
+
+
+def _read_archive(path: pathlib.Path) -> Citations:
+    archive = Archive(path)
+    n, features = map(int, archive.integers("feat_shape", 2))
+    edges = archive.integers("edges", None, 2)
+    archive.check_range("edges", edges, 0, n)
     splits = {split: archive.integers(key, None) for split, key in SPLITS.items()}
-    return transductive(augmented(graph), splits, n_classes=int(labels.max(initial=0)) + 1)
+    return Citations(_dense(archive, n, features), archive.integers("labels", n), edges, splits)
 
 
 def _dense(archive: Archive, n: int, features: int) -> np.ndarray:
@@ -51,8 +61,8 @@ def _dense(archive: Archive, n: int, features: int) -> np.ndarray:
     starts = archive.offsets("feat_indptr", len(columns))
     archive.integers("feat_indptr", n + 1)
     archive.check_range("feat_indices", columns, 0, features)
-    x = np.zeros((n, features), np.float32)
-    x[np.repeat(np.arange(n), np.diff(starts)), columns] = archive.numbers(
-        "feat_data", len(columns)
-    )
-    return x
+    values = archive.numbers("feat_data", len(columns))
+    try:
+        return dense(starts, columns, values, features)
+    except ValueError as e:
+        raise UserError(f"{archive.path}: {e}") from e

@@ -6,8 +6,9 @@ import numpy as np
 
 from zoo.data.split import Data
 from zoo.errors import UserError
-from zoo.ignn.graph import INTEGERS, Graph
+from zoo.ignn.graph import Graph
 from zoo.ignn.packs import Packs
+from zoo.ignn.shapes import INTEGERS, unlike
 
 
 def transductive(graph: Graph, splits: Mapping[str, np.ndarray], *, n_classes: int) -> Data:
@@ -46,10 +47,10 @@ def transductive(graph: Graph, splits: Mapping[str, np.ndarray], *, n_classes: i
 
 
 def _check(where: str, graph: Graph, nodes: np.ndarray, n_classes: int) -> None:
-    if nodes.ndim != 1 or nodes.dtype.kind not in INTEGERS or not len(nodes):
-        raise UserError(
-            f"{where} is {nodes.dtype} of shape {nodes.shape}, expected (n,) numbers of nodes"
-        )
+    if (found := unlike(nodes, (None,), INTEGERS)) is not None:
+        raise UserError(f"{where} is {found}")
+    if not len(nodes):
+        raise UserError(f"{where} is empty, expected at least one node")
     outside = (nodes < 0) | (nodes >= graph.n_nodes)
     if outside.any():
         row = int(np.argmax(outside))
