@@ -66,6 +66,15 @@ class Packing:
         most = lambda n: int(_counts(n, index).sum(1).max())
         return most(self.n_nodes), most(self.n_edges)
 
+    def dealt(self, index: np.ndarray, b: int) -> np.ndarray:
+        """Graphs (b G,) as b packs (b, G) with about as many edges: the largest first, to and fro.
+
+        What all packs are padded to depends on the largest of them.
+        """
+        rounds = index[np.argsort(-self.n_edges[index], kind="stable")].reshape(-1, b)
+        rounds[1::2] = rounds[1::2, ::-1]
+        return rounds.T
+
     def rows(self, index: np.ndarray, bucket: Bucket) -> Batch:
         """One row for each pack; see `Packs` for what it has.
 

@@ -76,9 +76,9 @@ class Packs:
     ) -> Iterator[Batch]:
         """The batches of steps `start` to `stop - 1`; batch k is the same whatever `start` is.
 
-        Every epoch is shuffled anew, and packed anew; a last incomplete batch is left out. With
-        `rows`, only these rows of each batch are made, and they are what they are in the whole
-        batch.
+        Every epoch is shuffled anew; a last incomplete batch is left out. The graphs of a batch
+        are dealt to its packs such that these are about as large. With `rows`, only these rows of
+        each batch are made, and they are what they are in the whole batch.
 
         Raises:
             UserError: there are fewer graphs than a batch holds.
@@ -98,7 +98,7 @@ class Packs:
                 order = np.random.default_rng((seed, epoch)).permutation(len(self))
                 shuffled = epoch
             index = order[number * graphs : (number + 1) * graphs]
-            yield self._batch(index.reshape(batch_size, self.per_pack), rows)
+            yield self._batch(self._packing.dealt(index, batch_size), rows)
 
     def eval_batches(self, batch_size: int) -> Iterator[tuple[Batch, np.ndarray]]:
         """All graphs in order, as (batch, weights (B, N) or (B, G)), which are the mask.

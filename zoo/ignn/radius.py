@@ -69,7 +69,8 @@ def _noda(a) -> float:
 
     For a positive x the radius is at most max_i (A x)_i / x_i, and at least the least of these
     (Collatz and Wielandt). With the upper bound as shift the next x is positive again, and the
-    bounds close in quadratically, however ill-conditioned other eigenvalues are.
+    bounds close in quadratically, however ill-conditioned other eigenvalues are. Where rounding
+    keeps them apart, as for weights that differ by more than its reciprocal, it is the upper one.
     """
     from scipy.sparse import identity  # slow to import
     from scipy.sparse.linalg import splu

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -179,6 +180,29 @@ def test_one_graph_has_no_padding():
     (again, weights), *more = packs.eval_batches(9)
     assert not more and weights.sum() == 2
     same(batch, again)
+
+
+def test_packs_of_a_batch_are_about_as_large():
+    """Dealt to and fro from the largest on, they differ by no more than the largest graph has."""
+    sizes = (np.random.default_rng(0).pareto(1.5, 400) * 10 + 3).astype(int)  # a few large ones
+    graphs = [ring(n, features=np.full((n, 1), n)) for n in sizes.tolist()]
+    for batch in Packs(graphs, per_pack=8).train_batches(5, seed=0, start=0, stop=20):
+        edges = np.count_nonzero(batch["weights"], axis=1)
+        assert np.ptp(edges) < batch["x"].max()
+
+
+def test_each_bucket_is_compiled_once():
+    traced = []
+
+    @jax.jit
+    def step(batch):
+        traced.append(batch["x"].shape[1:2] + batch["sources"].shape[1:])
+        return jax.ops.segment_sum(batch["weights"][0], batch["targets"][0], 1).sum()
+
+    packs = Packs(some(40), per_pack=2)
+    for batch in packs.train_batches(4, seed=0, start=0, stop=60):
+        step(batch)
+    assert 1 < len(traced) <= len(packs.buckets) and set(traced) <= set(packs.buckets)
 
 
 def test_targets_ascend_in_a_row_if_they_do_in_every_graph():
