@@ -9,6 +9,7 @@ from flax.errors import TraceContextError
 from jax import Array, core, lax
 from jax.extend import core as jex
 
+from ._jaxprs import without_values
 from ._linen import variables_only_read
 from ._space import PyTree
 from ._state import check_output, check_takes_state
@@ -60,7 +61,7 @@ def hoist(f: Callable[[PyTree], PyTree], z0: PyTree) -> tuple[Traced, list[Any],
         start = z0
         z0 = jax.tree.map(_vary_like, z0, jax.tree.unflatten(tree, traced.out_avals))
         if all(a is b for a, b in zip(jax.tree.leaves(start), jax.tree.leaves(z0), strict=True)):
-            return Traced(traced.jaxpr, tree), list(traced.consts), z0
+            return Traced(without_values(traced), tree), list(traced.consts), z0
 
 
 def _trace(f: Callable[[PyTree], PyTree], z0: PyTree) -> tuple[jex.ClosedJaxpr, PyTree]:

@@ -20,6 +20,15 @@ def inner_jaxprs(parameters: Iterable[Any]) -> Iterator[jex.Jaxpr]:
             yield from inner_jaxprs(x)
 
 
+def without_values(closed: jex.ClosedJaxpr) -> jex.Jaxpr:
+    """The function alone, for `jax.core.eval_jaxpr`.
+
+    From JAX 0.12 on it is no object of its own, and would keep the values that it closes over.
+    """
+    apart = closed.jaxpr is not closed
+    return closed.jaxpr if apart else closed.with_consts([])  # pyright: ignore
+
+
 def carried_bytes(jaxpr: jex.Jaxpr) -> int:
     """Of the loops that hold most at a time, one within the other: what they carry, together."""
     most = 0

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import core
 from jax.extend import core as jex
 
+from .._jaxprs import without_values
 from .._loop import Solution
 from .._problem import Problem, solve, zero_tangent
 from .._space import PyTree
@@ -32,7 +33,7 @@ class Recorded:
     def of(cls, function: Callable[..., Any], *args: Any) -> "Recorded":
         # one call of a compiled function, which is not traced again when it is evaluated
         traced, out = jax.make_jaxpr(jax.jit(lambda *a: function(*a)), return_shape=True)(*args)
-        return cls(traced.jaxpr, jax.tree.structure(out), list(traced.consts))
+        return cls(without_values(traced), jax.tree.structure(out), list(traced.consts))
 
     def __call__(self, *args: Any) -> Any:
         flat = core.eval_jaxpr(self.jaxpr, self.consts, *jax.tree.leaves(args))
