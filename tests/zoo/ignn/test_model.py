@@ -41,6 +41,7 @@ def model_of(config, deq=DEQ) -> Any:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explicit", [0, 2])
 @pytest.mark.parametrize("config", FORMS.values(), ids=FORMS)
 def test_shapes(config, explicit):
@@ -101,6 +102,7 @@ def test_nodes_of_no_graph_and_other_graphs_do_not_matter():
     assert not np.allclose(got[:, 1], want[:, 1])
 
 
+@pytest.mark.slow
 def test_rows_of_length_one():
     config = FORMS["nodes"]
     model, (x, edges) = model_of(config), inputs(config)
@@ -122,6 +124,7 @@ def test_dropout_is_of_the_head_and_of_training_alone():
     assert not np.array_equal(one, two)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm_type", NORMS)
 @pytest.mark.parametrize("config", FORMS.values(), ids=FORMS)
 def test_a_state_dict_and_back(config, norm_type):

@@ -43,6 +43,7 @@ def normed(told, before) -> Any:
     return norm, spectral
 
 
+@pytest.mark.slow
 def test_the_originals():
     folder = reference_folder("ignn/parts")
     cases = json.loads((folder / "config.json").read_text())["norms"]

@@ -81,6 +81,7 @@ def test_radii_of_several_packs():
         np.testing.assert_array_equal(got, project_l1(w, radius, axis=0))
 
 
+@pytest.mark.slow
 def test_its_derivatives():
     rng = np.random.default_rng(1)
     w, radius = rng.normal(size=(4, 9)), np.array([[0.5], [1.0], [2.0], [100.0]])
@@ -97,6 +98,7 @@ def test_its_derivatives():
         np.testing.assert_allclose(got, np.diag(sign**2) - np.outer(sign, sign) / 2, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_the_originals():
     with np.load(reference_folder("ignn/parts") / "golden.npz") as golden, jax.enable_x64(True):
         for i in range(7):

@@ -38,6 +38,7 @@ def batch_of(config, packs=2):
     return batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("explicit", [0, 2])
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 def test_training_and_evaluation_say_the_same(config, explicit):
@@ -68,6 +69,7 @@ def test_what_does_not_count_has_no_influence(config):
     assert values[0] == values[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 def test_it_learns_and_leaves_alone_what_is_not_read(config):
     model, batch = IGNN(config, DEQ, rngs=nnx.Rngs(0)), batch_of(config)
