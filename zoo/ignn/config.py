@@ -22,6 +22,9 @@ class IGNNConfig(ModelConfig):
         widths: features of each implicit layer.
         kappa: `||W||_inf` is at most `kappa / rho(|A|)`; below 1 there is exactly one equilibrium,
             to which plain iteration converges. None: W is not projected.
+        w_init: W is drawn as in the original, or begins as the identity: then information travels
+            as far as kappa allows from the first step on. A W of random signs carries so little
+            of it from node to node that beyond some tens of them nothing arrives.
         dropout: before the last linear layer.
         row_norm: divide every node's state by its 2-norm before a head of nodes.
         explicit: graph convolutions in place of each implicit layer, of its width: an ordinary GCN.
@@ -51,6 +54,7 @@ class IGNNConfig(ModelConfig):
     kappa: float | None = option(
         0.9, "of the bound kappa / rho for the largest row sum of |W|; none: no bound", low=0
     )
+    w_init: Literal["uniform", "identity"] = option("uniform", "how W begins")
     dropout: float = option(0.5, "dropout rate before the last linear layer", low=0, below=1)
     row_norm: bool = option(False, "divide nodes' states by their norms, before a head of nodes")
     explicit: int = option(

@@ -54,7 +54,8 @@ class Weights(nnx.Module):
         in_features: p.
         features: m.
         config: of the model.
-        rngs: `params` draws the initial weights, from U(-1/sqrt(m), 1/sqrt(m)).
+        rngs: `params` draws the initial weights, from U(-1/sqrt(m), 1/sqrt(m)), unless W begins
+            as the identity.
         param_dtype: of the parameters.
     """
 
@@ -72,7 +73,8 @@ class Weights(nnx.Module):
         draw = lambda n: jax.random.uniform(
             rngs.params(), (n, features), param_dtype, -bound, bound
         )
-        self.w = Matrix(draw(features))
+        identity = config.w_init == "identity"
+        self.w = Matrix(jnp.eye(features, dtype=param_dtype) if identity else draw(features))
         self.omega_1 = Matrix(draw(in_features))
         self.omega_2 = Matrix(draw(in_features)) if looks else None
         self.unread = Unread(draw(1), None if looks else draw(in_features))

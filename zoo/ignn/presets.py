@@ -25,6 +25,7 @@ EXACT = jdeq.DEQConfig(
 )
 
 CHAINS = IGNNConfig(widths=(16,), kappa=0.9, dropout=0.5, row_norm=True, n_nodes=400)
+FAR = dataclasses.replace(CHAINS, w_init="identity")
 CHAINS_TRAIN = IGNNTrainConfig(
     steps=2000,
     batch_size=1,
@@ -68,7 +69,7 @@ PRESETS = {
     # python -m zoo train ignn
     "quick": Preset(
         summary="chains of 10 nodes, a minute on a CPU",
-        model=CHAINS,
+        model=FAR,
         deq=EXACT,
         train=dataclasses.replace(CHAINS_TRAIN, steps=200, save_every=100),
         data="chains",
@@ -76,7 +77,7 @@ PRESETS = {
     # python -m zoo train ignn --preset chains --chain_length 40
     "chains": Preset(
         summary="chains of any length, solved and differentiated exactly",
-        model=CHAINS,
+        model=FAR,
         deq=EXACT,
         train=CHAINS_TRAIN,
         data="chains",

@@ -173,3 +173,16 @@ def test_gradients_reach_the_weights_of_edges():
     h = 1e-2
     want = (value(h, along) - value(-h, along)) / (2 * h)
     np.testing.assert_allclose(jax.grad(value)(0.0, along), want, rtol=1e-2)
+
+
+def test_initial_weights():
+    """As in the original, or W the identity, which no norm changes and the bound scales alone."""
+    layer = layer_of()
+    for name in ("w", "omega_1", "omega_2"):
+        kernel = getattr(layer.weights, name).kernel[...]
+        assert 0.5 * 5**-0.5 < np.abs(kernel).max() <= 5**-0.5
+    edges, x = random_edges(np.random.default_rng(0), 1, 6, 12, unit=True), features(1, 6)
+    for deq in (DEQ, NORMED):
+        layer = layer_of(dataclasses.replace(CONFIG, w_init="identity"), deq)
+        w = layer.equation(x, edges).kernel.reshape(5, 5)
+        np.testing.assert_allclose(w, 0.8 / (1 + RHO_EPS) * np.eye(5), rtol=1e-6)
