@@ -13,7 +13,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = {  # from the ground up; rooms of one floor do not know each other
     "jdeq": (
-        "_evidence _info _jaxprs _lanes _linen _method _named _pace _pairs _version",
+        "_evidence _info _jaxprs _lanes _linen _method _named _pace _pairs _powers _version",
         "_checks _space _warn",
         "_loop _spectrum _state _widened norm options",
         "_hoist kernel_norms solvers",

@@ -1,11 +1,13 @@
 """Linear fixed point systems `y = v + A y`, the ones that implicit derivatives solve."""
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from .._loop import Solution
+from .._powers import floor_log2
 from .._problem import Problem
 from .._space import PyTree, Space
 from ..solvers.base import Solver
@@ -43,20 +45,22 @@ def solve_linear(
     space = Space(batch_dims, axes)
     norm = jax.lax.stop_gradient(space.norm(v))
     usable = (norm > 0) & jnp.isfinite(norm)
-    exponent = jnp.frexp(jnp.where(usable, norm, 1))[1] - 1
-    # two factors, each of which the dtype can hold
-    parts = exponent // 2, exponent - exponent // 2
+    exponent = floor_log2(jnp.where(usable, norm, 1))
+    half = exponent >> 1
+    # two factors, each of which, and whose inverse, the dtype can hold
+    factors = [jnp.ldexp(jnp.ones_like(norm), part) for part in (half, exponent - half)]
 
-    def rescale(x: PyTree, sign: int) -> PyTree:
-        for part in parts:
-            x = space.scale(x, jnp.ldexp(jnp.ones_like(norm), sign * part))
-        return x
+    def shrunk(x: PyTree) -> PyTree:
+        return functools.reduce(lambda x, factor: space.scale(x, 1 / factor), factors, x)
 
-    unit = rescale(v, -1)
-    y0, solver = (unit, solver.from_constant()) if start is None else (rescale(start, -1), solver)
+    def grown(x: PyTree) -> PyTree:
+        return functools.reduce(space.scale, factors, x)
+
+    unit = shrunk(v)
+    y0, solver = (unit, solver.from_constant()) if start is None else (shrunk(start), solver)
     if solver.tol is not None:
         solver = solver.with_absolute_tol()
     f = lambda y: space.add(unit, apply(y))
     problem = Problem.build(f, y0, solver, batch_dims=batch_dims, ordinary=True)
     solution = solve(problem)
-    return rescale(solution.z, 1), problem, solution
+    return grown(solution.z), problem, solution

@@ -14,6 +14,7 @@ from ..._evidence import GROWTH
 from ..._info import Status
 from ..._loop import Solution, hold, measure, unmeasured
 from ..._pace import WATCHED, is_late
+from ..._powers import floor_log2
 from ..._space import PyTree, Space, put
 from ..base import Solver
 from .books import Log, Rule, read, write
@@ -285,8 +286,8 @@ def _bar(rule: Rule, first: tuple[Array, ...], y: PyTree) -> Array:
 
 
 def _exponent(x: Array) -> Array:
-    """int32 e with 2^(e-1) <= x < 2^e; 0 for 0, infinity and NaN."""
-    return jnp.where((x > 0) & jnp.isfinite(x), jnp.frexp(x)[1], 0)
+    """int32 e with 2^e <= x < 2^(e+1); 0 for 0, infinity and NaN."""
+    return floor_log2(jnp.where((x > 0) & jnp.isfinite(x), x, 1))
 
 
 def divide(a: Array, b: Array, where: Array) -> Array:
