@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 import jdeq
+from zoo.errors import UserError
 from zoo.ignn.config import IGNNConfig
 from zoo.ignn.convolutions import Convolutions
 from zoo.ignn.layer import Equation, ImplicitLayer
@@ -37,6 +38,9 @@ class IGNN(nnx.Module):
         deq: solver, gradient and normalisation of every implicit layer.
         rngs: `params` draws the initial weights.
         param_dtype: of the parameters.
+
+    Raises:
+        UserError: intermediate states are asked for.
     """
 
     def __init__(
@@ -48,6 +52,11 @@ class IGNN(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
     ):
         options: dict[str, Any] = {"rngs": rngs, "param_dtype": param_dtype}
+        if deq.n_states > 1 or deq.indexing or deq.sup_gap > 0 or deq.sup_loc:
+            raise UserError(
+                "n_states, indexing, sup_gap and sup_loc have no effect: a loss on earlier states "
+                "is not part of this model"
+            )
         self.config = config
         self.deq = deq
         self.layers: Any  # convolutions, or implicit
@@ -88,13 +97,37 @@ class IGNN(nnx.Module):
         Raises:
             ValueError: the features are not as many as the model takes.
         """
+        logits, solved = self.forward(x, edges, graph, n_graphs, key=key)
+        return logits, self.said(x, solved)
+
+    def forward(
+        self,
+        x: Array,
+        edges: Edges,
+        graph: Array | None = None,
+        n_graphs: int | None = None,
+        *,
+        key: Array | None = None,
+    ) -> tuple[Array, list[Solved]]:
+        """As a call, with all that there is to know of each solve; none where all is explicit."""
         entries = x.shape[-1]
         if entries not in (0, self.config.n_features):
             raise ValueError(f"nodes have {entries} features, expected {self.config.n_features}")
-        if self.config.explicit:
-            return self.decode(self._convolved(x, edges), graph, n_graphs, key=key), _nothing(x)
-        h, solved = self.encode(x, edges)
-        return self.decode(h, graph, n_graphs, key=key), worst([each.info for each in solved])
+        h, solved = (
+            (self._convolved(x, edges), []) if self.config.explicit else self.encode(x, edges)
+        )
+        return self.decode(h, graph, n_graphs, key=key), solved
+
+    def said(self, x: Array, solved: list[Solved]) -> jdeq.SolverInfo:
+        """What the solves of the packs x say together."""
+        return worst([each.info for each in solved]) if solved else _nothing(x)
+
+    def jac_loss(self, solved: list[Solved], key: Array) -> Array:
+        """The Jacobian penalty as configured, of all layers together: add it to the loss."""
+        penalty = jdeq.ConfiguredDEQ(self.deq).jac_loss
+        keys = jax.random.split(key, max(len(solved), 1))
+        each = [penalty(s.equation, s.z, k) for s, k in zip(solved, keys, strict=False)]
+        return sum(each, jnp.zeros(()))
 
     def encode(self, x: Array, edges: Edges) -> tuple[Array, list[Solved]]:
         """What the head gets (B, N, m), and the solves on the way, first layer first."""

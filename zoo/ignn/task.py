@@ -2,7 +2,9 @@
 
 import pathlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import jax
 import optax
 from jax import Array
 
@@ -52,16 +54,19 @@ class IGNNTask(SolvingTask, OriginalTask):
     def loss(
         self, model: IGNN, batch: Mapping[str, Array], key: Array
     ) -> tuple[Array, dict[str, Array]]:
-        """Mean loss over the nodes, or graphs, that count."""
-        logits, info = _called(model, batch, key)
+        """Mean loss over the nodes, or graphs, that count; plus the Jacobian penalty, if any."""
+        dropout, probe = jax.random.split(key)
+        logits, solved = model.forward(*_inputs(batch), key=dropout)
+        info = model.said(batch["x"], solved)
         mean = lambda values: masked_mean(values, batch["mask"])
         scores = counts(logits, batch["y"], model.config.labels)
         means = {name: mean(values) for name, values in scores.items()}
-        return mean(losses(logits, batch["y"])), {**means, **solve_means(info)}
+        loss = mean(losses(logits, batch["y"])) + model.jac_loss(solved, probe)
+        return loss, {**means, **solve_means(info)}
 
     def evaluate(self, model: IGNN, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Per node or graph, and of each pack's solve."""
-        logits, info = _called(model, batch, None)
+        logits, info = model(*_inputs(batch))
         return {
             "loss": losses(logits, batch["y"]),
             **counts(logits, batch["y"], model.config.labels),
@@ -98,12 +103,11 @@ def edges_of(batch: Mapping[str, Array]) -> Edges:
     return Edges(*(batch[name] for name in Edges._fields))
 
 
-def _called(
-    model: IGNN, batch: Mapping[str, Array], key: Array | None
-) -> tuple[Array, jdeq.SolverInfo]:
+def _inputs(batch: Mapping[str, Array]) -> tuple[Any, ...]:
+    """What a model is called with."""
     graph = batch.get("graph")
     n_graphs = None if graph is None else batch["mask"].shape[1]
-    return model(batch["x"], edges_of(batch), graph, n_graphs, key=key)
+    return batch["x"], edges_of(batch), graph, n_graphs
 
 
 TASK = IGNNTask()

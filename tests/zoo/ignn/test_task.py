@@ -10,6 +10,7 @@ from flax import nnx
 
 import jdeq
 from tests.zoo.ignn.made import random_edges
+from tests.zoo.test_cli import run
 from zoo.ignn.config import IGNNConfig
 from zoo.ignn.model import IGNN
 from zoo.ignn.optimizer import IGNNTrainConfig, adam, clip_each
@@ -130,3 +131,23 @@ def test_bfloat16_runs_with_states_in_it():
     low = batch | {"x": batch["x"].astype(jnp.bfloat16)}
     said = nnx.jit(TASK.evaluate)(model, low)
     assert said["loss"].dtype == jnp.float32 and np.isfinite(said["loss"]).all()
+
+
+@pytest.mark.slow
+def test_the_jacobian_penalty_is_that_of_all_layers():
+    batch = batch_of(LABELS)
+
+    def loss(weight):
+        model = IGNN(LABELS, dataclasses.replace(DEQ, jac_loss_weight=weight), rngs=nnx.Rngs(0))
+        return nnx.jit(TASK.loss)(model, batch, jax.random.key(0))[0]
+
+    plain, one, two = loss(0.0), loss(1.0), loss(2.0)
+    assert one > plain
+    np.testing.assert_allclose(two - plain, 2 * (one - plain), rtol=1e-3)
+
+
+@pytest.mark.parametrize("options", [("--n_states", 3), ("--sup_gap", 1), ("--indexing", 2)])
+def test_options_without_effect_are_refused(options, tmp_path, capsys):
+    argv = ("--preset", "chains-published", "--out", tmp_path)
+    assert run("train", "ignn", *argv, *options) == 2
+    assert "have no effect" in capsys.readouterr().err
