@@ -49,7 +49,8 @@ class Evidence(NamedTuple):
         start = jnp.where(first, size, self.start)
         # the further out, the more states leave a small residual by rounding alone
         growth = size / jnp.where(start > 0, start, jnp.inf)
-        fall = jnp.where(jnp.isfinite(growth), jnp.maximum(FALL, jnp.cbrt(growth)), FALL)
+        cube_root = jnp.exp(jnp.log(growth) / 3)  # jnp.cbrt is one number at a time on a CPU
+        fall = jnp.where(jnp.isfinite(growth), jnp.maximum(FALL, cube_root), FALL)
         far = size + residual > GROWTH * self.region
         bar = jnp.where(far, jnp.minimum(bar, self.lowest / fall), bar)
         return self._replace(
