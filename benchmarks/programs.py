@@ -18,6 +18,7 @@ from jax import Array
 from jax.extend import core as jex
 
 import jdeq
+from jdeq._jaxprs import inner_jaxprs
 
 from .collectives import collectives
 from .hlo import lines, nbytes, shapes
@@ -116,7 +117,7 @@ def _steps(jaxpr: jex.Jaxpr, platform: str) -> Iterator[tuple[str, list[jex.Jaxp
     chosen: dict[Any, int] = {}
     for e in jaxpr.eqns:
         name, length = e.primitive.name, e.params.get("length", 1)
-        inner = list(_inner(e.params.values()))
+        inner = list(inner_jaxprs(e.params.values()))
         if name == "platform_index":
             chosen[e.outvars[0]] = _index(e.params["platforms"], platform)
         elif name == "cond" and e.invars[0] in chosen:
@@ -127,16 +128,6 @@ def _steps(jaxpr: jex.Jaxpr, platform: str) -> Iterator[tuple[str, list[jex.Jaxp
             (_, batch) = e.params["dimension_numbers"]
             name = "product" if batch == ((), ()) else name
         yield name, inner, length if name == "scan" else 1
-
-
-def _inner(parameters: Any) -> Iterator[jex.Jaxpr]:
-    for x in parameters:
-        if isinstance(x, jex.ClosedJaxpr):
-            yield x.jaxpr
-        elif isinstance(x, jex.Jaxpr):
-            yield x
-        elif isinstance(x, tuple | list):
-            yield from _inner(x)
 
 
 def _index(platforms: Sequence[Any], platform: str) -> int:

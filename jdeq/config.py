@@ -224,7 +224,7 @@ def _configured_solver(
         if key in named:
             raise ValueError(f"{side}_options: set {key} by {side}_{key}")
     try:
-        return resolve_solver(name, named | dict(configured) | options)
+        return resolve_solver(name, named | dict(configured) | options, affine=side == "b")
     except (TypeError, ValueError) as error:
         if not configured or options:
             raise

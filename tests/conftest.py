@@ -30,3 +30,14 @@ def released():
     yield
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture
+def settings_of_a_plain_process():
+    """JAX's own defaults instead of those above, as a command has them."""
+    with (
+        jax.enable_x64(False),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+    ):
+        yield

@@ -21,6 +21,17 @@ def reference_folder(name):
     pytest.skip(f"the reference folder {LARGER / name} is not here")
 
 
+def data_folder(name):
+    """The data set of that name, "planetoid" say; skips a test where it is not here.
+
+    They are not the project's to ship; each loader is also tested on files that its test writes.
+    """
+    folder = LARGER.parent / "data" / name
+    if not folder.is_dir():
+        pytest.skip(f"the data set {folder} is not here")
+    return folder
+
+
 def load(name):
     """The arrays of one of the core's reference files."""
     with np.load(SHIPPED / "core" / f"{name}.npz") as arrays:

@@ -16,14 +16,7 @@ from benchmarks.speed.verify import WrongSolution, check, check_residual, refere
 TOL = 1e-3
 
 
-@pytest.fixture(autouse=True)
-def settings_of_a_plain_process():
-    with (
-        jax.enable_x64(False),
-        jax.numpy_dtype_promotion("standard"),
-        jax.numpy_rank_promotion("allow"),
-    ):
-        yield
+pytestmark = pytest.mark.usefixtures("settings_of_a_plain_process")
 
 
 @pytest.fixture

@@ -2,21 +2,12 @@
 
 import importlib.util
 
-import jax
 import numpy as np
 import pytest
 
 from benchmarks import graphs
 
-
-@pytest.fixture(autouse=True)
-def settings_of_a_plain_process():
-    with (
-        jax.enable_x64(False),
-        jax.numpy_dtype_promotion("standard"),
-        jax.numpy_rank_promotion("allow"),
-    ):
-        yield
+pytestmark = pytest.mark.usefixtures("settings_of_a_plain_process")
 
 
 def test_tiny_graphs_without_torch(tmp_path, monkeypatch, capsys):

@@ -13,7 +13,6 @@ from .._loop import Solution
 from .._problem import Problem, solve, zero_tangent
 from .._space import PyTree
 from .._warn import warn_of_failures
-from ..solvers.auto import auto_affine
 from ..solvers.base import Solver
 from ..solvers.registry import resolve_solver
 from .implicit import Apply, Implicit, explained_forward_mode, solve_implicitly
@@ -89,9 +88,7 @@ class IFT(Implicit):
         """The solver object that `solver` and its options stand for."""
         names = ("tol", "max_iter", "stop_mode")
         options = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
-        if self.solver == "auto":
-            return auto_affine(**options)
-        return resolve_solver(self.solver, options)
+        return resolve_solver(self.solver, options, affine=True)
 
     def __call__(self, problem: Problem) -> Solution:
         if self.forward_mode and problem.adjoint0 is not None:

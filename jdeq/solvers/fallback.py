@@ -1,6 +1,7 @@
 """One solver after the other, for the samples that have not converged."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Self
 
@@ -126,14 +127,11 @@ class Fallback(Solver):
                 z=space.where(back, z0, solution.z), steps=jnp.where(back, 0, solution.steps)
             )
             part = jnp.clip(limits - done, 0, stage.max_iter)
-            settings = {"space": space, "indexing": at(done, stage), "loop": loop}
-            following = _if_any(
-                going,
-                lambda z, limit: stage.solve(f, z, limit=limit, **settings),  # noqa: B023
-                solution.z,
-                jnp.where(going, part, -1),  # -1: not even measured
-                space,
+            run = functools.partial(
+                stage.solve, f, space=space, indexing=at(done, stage), loop=loop
             )
+            limit = jnp.where(going, part, -1)  # -1: not even measured
+            following = _if_any(going, run, solution.z, limit, space)
             solution = _join(space, going, solution, following, done)
             done += stage.max_iter
         return solution
@@ -141,13 +139,13 @@ class Fallback(Solver):
 
 def _if_any(
     going: Array,
-    run: Callable[[PyTree, Array], Solution],
+    run: Callable[..., Solution],
     z: PyTree,
     limit: Array,
     space: Space,
 ) -> Solution:
-    """`run(z, limit)`; where no sample is `going`, nothing of it, neither time nor memory."""
-    one = lambda z, limit: run(z, limit)._replace(memory=())
+    """`run(z, limit=limit)`; where no sample is `going`, nothing of it, neither time nor memory."""
+    one = lambda z, limit: run(z, limit=limit)._replace(memory=())
     traced, made = jax.make_jaxpr(one, return_shape=True)(z, limit)  # once, to know the shapes
 
     def compute(z: PyTree, limit: Array) -> Solution:

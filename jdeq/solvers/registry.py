@@ -12,6 +12,7 @@ OF_TORCHDEQ = {  # options there, and what to write here
     "sradius_mode": "call jdeq.spectral_radius(f, z, key)",
 }
 SOLVERS: Registry[Solver] = Registry("solver", Solver)  # the package registers its own
+AFFINE: Registry[Solver] = Registry("solver", Solver)  # what some names stand for backward
 
 
 def register_solver(name: str, factory: Callable[..., Solver], *, overwrite: bool = False) -> None:
@@ -27,12 +28,19 @@ def register_solver(name: str, factory: Callable[..., Solver], *, overwrite: boo
         TypeError: the name is no word, or the factory cannot be called.
     """
     SOLVERS.register(name, factory, overwrite=overwrite)
+    AFFINE.entries.pop(name, None)
 
 
-def resolve_solver(spec: str | Solver, options: Mapping[str, Any]) -> Solver:
-    """The solver that a name with options, or an object, stands for."""
+def resolve_solver(
+    spec: str | Solver, options: Mapping[str, Any], *, affine: bool = False
+) -> Solver:
+    """The solver that a name with options, or an object, stands for.
+
+    With `affine`, for the affine `f` of backward solves, where a name may stand for another one.
+    """
+    own = affine and isinstance(spec, str) and spec in AFFINE.entries
     try:
-        return SOLVERS.resolve(spec, options)
+        return (AFFINE if own else SOLVERS).resolve(spec, options)
     except TypeError as error:
         for option in options:
             if option in OF_TORCHDEQ:

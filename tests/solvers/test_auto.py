@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jdeq
+from jdeq.solvers import registry
 
 from ..problems import matrix
 
@@ -117,3 +118,21 @@ def test_under_vmap_and_on_a_mesh(name):
     mesh = jax.make_mesh((5,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = jax.shard_map(jax.vmap(gradient), mesh=mesh, in_specs=jax.P("i"), out_specs=jax.P("i"))
     np.testing.assert_allclose(jax.jit(spread)(jnp.asarray(V)), want, rtol=1e-6, atol=1e-7)
+
+
+def test_backward_auto_is_the_same_from_a_configuration():
+    config = jdeq.DEQConfig(ift=True, b_solver="auto", b_max_iter=20, b_tol=1e-5, b_stop_mode="rel")
+    backward = config.backward(train=True)
+    assert isinstance(backward, jdeq.IFT)
+    named = jdeq.IFT("auto", max_iter=20, tol=1e-5, stop_mode="rel")
+    assert backward.backward_solver == named.backward_solver
+    assert named.backward_solver == jdeq.GMRES(max_iter=20, tol=1e-5, plain=10)
+    with pytest.raises(TypeError, match="'auto' has no option 'm'"):
+        jdeq.DEQConfig(ift=True, b_solver="auto", b_options={"m": 3}).backward(train=True)
+
+
+def test_a_solver_of_ones_own_may_take_the_name(monkeypatch):
+    monkeypatch.setattr(registry.SOLVERS, "entries", dict(registry.SOLVERS.entries))
+    monkeypatch.setattr(registry.AFFINE, "entries", dict(registry.AFFINE.entries))
+    jdeq.register_solver("auto", jdeq.BiCGStab, overwrite=True)
+    assert isinstance(jdeq.IFT("auto").backward_solver, jdeq.BiCGStab)

@@ -1,7 +1,6 @@
 """Fixtures of the zoo's tests."""
 
 import dataclasses
-import pathlib
 
 import jax
 import numpy as np
@@ -17,8 +16,6 @@ from zoo.mdeq.task import MDEQTask
 from zoo.registry import PLUGGED
 from zoo.run import RunConfig
 from zoo.settings import TrainConfig
-
-SHARED = pathlib.Path(__file__).parents[2] / "../shared"
 
 TINY = MDEQConfig(
     channels=(4,),  # one branch compiles in a fraction of the time of two

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.zoo.conftest import SHARED
+from tests.golden import data_folder
 from zoo.data.python_sources import python_sources
 from zoo.data.text import SPLITS, load_corpus
 from zoo.data.vocabulary import Characters, Vocabulary, Words
@@ -33,9 +33,7 @@ def folder(tmp_path):
     ],
 )
 def test_published_corpora_have_their_published_counts(name, vocabulary, counts):
-    if not (SHARED / "data" / name).is_dir():
-        pytest.skip(f"the data set {SHARED / 'data' / name} is not here")
-    corpus = load_corpus(name, SHARED / "data" / name)
+    corpus = load_corpus(name, data_folder(name))
     assert len(corpus.vocabulary) == vocabulary
     assert tuple(len(getattr(corpus, split)) for split in SPLITS) == counts
     assert corpus.vocabulary.tokens[0] == "<eos>"

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from tests.zoo.conftest import SHARED
+from tests.golden import data_folder
 from zoo.data.split import Data
 from zoo.errors import UserError
 from zoo.ignn.planetoid import planetoid
@@ -38,9 +38,7 @@ def masks(data: Data) -> list[np.ndarray]:
     [("cora", 2708, 5278, 1433, 7, 140), ("citeseer", 3327, 4552, 3703, 6, 120)],
 )
 def test_the_shared_graphs(name, nodes, edges, features, classes, train):
-    folder = SHARED / "data/planetoid"
-    if not folder.is_dir():
-        pytest.skip(f"the data folder {folder} is not here")
+    folder = data_folder("planetoid")
     data = planetoid(folder, name)
     assert data.sizes == {"n_features": features, "n_classes": classes, "n_nodes": nodes}
     batch = only(data.train)

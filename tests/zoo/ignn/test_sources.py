@@ -2,14 +2,13 @@ import pathlib
 
 import pytest
 
-from tests.golden import LARGER
+from tests.golden import data_folder
 from zoo.errors import UserError
 from zoo.ignn.config import IGNNConfig
 from zoo.ignn.presets import PRESETS
 from zoo.ignn.sources import load
 from zoo.ignn.task import TASK
 
-DATA = LARGER.parent / "data"
 FOLDERS = {
     **dict.fromkeys(("cora", "citeseer"), "planetoid"),
     **dict.fromkeys(("mutag", "proteins", "ptc", "cox2", "nci1"), "graph-classification"),
@@ -22,9 +21,7 @@ FOLDERS = {
 def test_sizes_of_presets_are_those_of_their_data(name):
     """So what is listed is what is trained."""
     preset, folder = PRESETS[name], FOLDERS[name]
-    if folder is not None and not (DATA / folder).is_dir():
-        pytest.skip(f"the data {DATA / folder} are not here")
-    path = None if folder is None else DATA / folder
+    path = None if folder is None else data_folder(folder)
     data = TASK.load_data(preset.data, path, model=preset.model, meta={})
     assert {k: getattr(preset.model, k) for k in data.sizes} == data.sizes
     data.train.check_batch_size(preset.train.batch_size)

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from tests.zoo.conftest import SHARED
+from tests.golden import data_folder
 from zoo.data.split import Split
 from zoo.errors import UserError
 from zoo.ignn.tu import tu
@@ -90,13 +90,6 @@ SETS = {  # graphs, nodes, edges, tags, counts
 }
 
 
-def shared() -> pathlib.Path:
-    folder = SHARED / "data/graph-classification"
-    if not folder.is_dir():
-        pytest.skip(f"the data folder {folder} is not here")
-    return folder
-
-
 def totals(split: Split) -> np.ndarray:
     """Graphs, nodes, edges without those of the identity, graphs of each class."""
     total = np.zeros(5, int)
@@ -112,7 +105,7 @@ def totals(split: Split) -> np.ndarray:
 @pytest.mark.parametrize("name", SETS)
 def test_the_shared_sets(name):
     n, nodes, edges, tags, counts = SETS[name]
-    data = tu(shared(), name)
+    data = tu(data_folder("graph-classification"), name)
     assert data.sizes == {"n_features": tags, "n_classes": 2}
     train, test = totals(data.train), totals(data.test)
     np.testing.assert_array_equal(train + test, [n, nodes, edges, *counts])
@@ -120,10 +113,13 @@ def test_the_shared_sets(name):
 
 
 def test_every_graph_is_in_one_fold():
-    seen = [totals(tu(shared(), "MUTAG", fold=fold).test)[0] for fold in range(10)]
+    seen = [
+        totals(tu(data_folder("graph-classification"), "MUTAG", fold=fold).test)[0]
+        for fold in range(10)
+    ]
     assert sum(seen) == 188 and set(seen) <= {18, 19, 20}
     with pytest.raises(UserError, match="fold 10 of 10, expected 0 to 9"):
-        tu(shared(), "MUTAG", fold=10)
+        tu(data_folder("graph-classification"), "MUTAG", fold=10)
 
 
 @pytest.mark.parametrize(
